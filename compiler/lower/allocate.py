@@ -1,0 +1,62 @@
+"""Allocation of on-chip words: next fit, so that freed words rest before they are used again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class OutOfSpaceError(Exception):
+    """A store is too small for this many tokens; the tiler then tries fewer."""
+
+    def __init__(self, store: str, needed: int, size: int) -> None:
+        super().__init__(store)
+        self.store, self.needed, self.size = store, needed, size
+
+
+@dataclass
+class Allocator:
+    """Words ``0..size - 1`` of one store.
+
+    Searches from behind the last allocation: an engine may then write a new tensor while another
+    still reads the old one.
+    """
+
+    store: str
+    size: int
+    used: dict[int, int] = field(default_factory=dict)
+    pointer: int = 0
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Free runs as (start, stop), in order."""
+        result, at = [], 0
+        for start in sorted(self.used):
+            if start > at:
+                result.append((at, start))
+            at = start + self.used[start]
+        if at < self.size:
+            result.append((at, self.size))
+        return result
+
+    def allocate(self, words: int) -> int:
+        """First word of a new run; raises OutOfSpaceError when no gap is large enough."""
+        gaps = self.gaps()
+        behind = [(max(start, self.pointer), stop) for start, stop in gaps]
+        for start, stop in [*behind, *gaps]:
+            if stop - start >= words:
+                self.used[start] = words
+                self.pointer = start + words
+                return start
+        raise OutOfSpaceError(self.store, words, self.size)
+
+    def free(self, start: int) -> None:
+        """Give a run back."""
+        del self.used[start]
+
+    def largest_gap(self) -> int:
+        """Words of the largest free run."""
+        return max((stop - start for start, stop in self.gaps()), default=0)
+
+    def reset(self) -> None:
+        """Search from the start again; everything must be free."""
+        assert not self.used
+        self.pointer = 0

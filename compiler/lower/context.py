@@ -1,0 +1,76 @@
+"""What tiling keeps while it emits instructions: stores, regions, tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from compiler.image.program import ALPHA_ENTRIES, SCALE_ENTRIES, Task
+from compiler.ir.graph import Graph
+from compiler.lower.allocate import Allocator
+from hw.config import HardwareConfig
+from hw.isa import Opcode
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor in vector memory: first word and words of a token's row."""
+
+    start: int
+    stride: int
+
+
+@dataclass
+class Operand:
+    """A prepared input in the operand store.
+
+    start: first word, or None when the store does not hold all rounds at once (searched again
+    for every column tile); rounds: how many; done: whether it is written; alphas, scales: first
+    entries (integers only).
+    """
+
+    start: int | None
+    rounds: int
+    done: bool
+    alphas: int = 0
+    scales: int = 0
+
+
+@dataclass
+class Context:
+    """State of one tiling attempt with ``tokens`` tokens a tile.
+
+    words: vector words of a row, by tensor. constants: deferred bytes by region name.
+    """
+
+    graph: Graph
+    config: HardwareConfig
+    tokens: int
+    words: Mapping[str, int]
+    tasks: list[Task] = field(default_factory=list)
+    constants: dict[str, Callable[[], bytes]] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    operands: dict[str, Operand] = field(default_factory=dict)
+    bank: int = 0
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.vector = Allocator("vector memory (vector_words)", config.vector_words)
+        self.store = Allocator("operand store (operand_words)", config.operand_words)
+        self.alphas = Allocator("channel factor entries", ALPHA_ENTRIES)
+        self.scales = Allocator("token scale entries", SCALE_ENTRIES)
+
+    def emit(self, opcode: Opcode, op: str, region: str, **fields: int) -> None:
+        """Append an instruction."""
+        self.tasks.append(Task(opcode=opcode, op=op, region=region, fields=fields))
+
+    def constant(self, name: str, make: Callable[[], bytes]) -> str:
+        """Region of constant bytes; made once, however often it is named."""
+        self.constants.setdefault(name, make)
+        return name
+
+    def place(self, tensor: str) -> Place:
+        """Allocate a tensor of a token tile in vector memory."""
+        stride = self.words[tensor]
+        self.places[tensor] = Place(self.vector.allocate(stride * self.tokens), stride)
+        return self.places[tensor]

@@ -1,0 +1,214 @@
+"""The neutral model every front end produces: an architecture and lazily read named tensors.
+
+Tensor names: ``embedding``, ``final_norm``, ``head`` and, for each layer i,
+``layers.{i}.{q,k,v,o,gate,up,down}.weight`` (and ``.bias`` where the model has one),
+``layers.{i}.{attention_norm,mlp_norm}`` and, with q/k norms, ``layers.{i}.{q_norm,k_norm}``.
+Weights are [out, in]. Rotary pairs are always the elements ``(i, i + head_width / 2)`` of a head:
+a front end reorders the rows of checkpoints that keep pairs side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.errors import FrontendError
+from hw.fixed import Ints
+
+Floats = NDArray[np.float32]
+
+FAMILIES = ("llama", "qwen2", "qwen3")
+LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
+LAYERS_MAX = 1024
+"""More layers than any model has; a damaged count must not make us list its tensors."""
+BLOCK = 32
+"""Inputs of a GGUF block that share a scale."""
+
+
+def is_number(value: object) -> bool:
+    """Whether a value read from a file is a finite number."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)
+            and math.isfinite(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Sizes and constants of a decoder of the Llama family.
+
+    family: llama, qwen2 or qwen3.
+    width: elements of the residual; a layer has ``heads`` query heads and ``kv_heads`` key and
+    value heads of ``head_width`` elements.
+    rope_base: base of the rotary frequencies; rope_factors: what each of the ``head_width / 2``
+    frequencies is divided by (long-context scaling), or None.
+    tied_embeddings: the output head is the embedding.
+    qkv_bias: q, k and v have biases; qk_norm: queries and keys are normalized per head.
+    context: tokens the model was made for.
+    """
+
+    name: str
+    family: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    ffn_width: int
+    vocabulary: int
+    norm_epsilon: float
+    rope_base: float
+    context: int
+    tied_embeddings: bool
+    rope_factors: tuple[float, ...] | None = None
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    activation: str = "silu"
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise FrontendError(f"{self.name}: architecture {self.family!r} is not supported; "
+                                f"supported are {', '.join(FAMILIES)}")
+        for field in ("layers", "width", "heads", "kv_heads", "head_width", "ffn_width",
+                      "vocabulary", "norm_epsilon", "rope_base", "context"):
+            if getattr(self, field) <= 0:
+                raise FrontendError(f"{self.name}: {field} must be positive, "
+                                    f"not {getattr(self, field)}")
+        if self.layers > LAYERS_MAX:
+            raise FrontendError(f"{self.name}: {self.layers} layers are more than {LAYERS_MAX}")
+        if self.heads % self.kv_heads:
+            raise FrontendError(f"{self.name}: {self.heads} heads cannot share "
+                                f"{self.kv_heads} key-value heads evenly")
+        if self.head_width % 2:
+            raise FrontendError(f"{self.name}: head width {self.head_width} is odd, "
+                                "rotary embedding needs pairs")
+        if self.activation != "silu":
+            raise FrontendError(f"{self.name}: activation {self.activation!r} is not supported, "
+                                "only silu")
+        if self.rope_factors is not None and len(self.rope_factors) != self.head_width // 2:
+            raise FrontendError(f"{self.name}: {len(self.rope_factors)} rotary factors for "
+                                f"{self.head_width // 2} frequencies")
+
+    def linear_shape(self, linear: str) -> tuple[int, int]:
+        """Outputs and inputs of one of `LINEARS`."""
+        queries = self.heads * self.head_width
+        keys = self.kv_heads * self.head_width
+        return {
+            "q": (queries, self.width), "k": (keys, self.width), "v": (keys, self.width),
+            "o": (self.width, queries), "gate": (self.ffn_width, self.width),
+            "up": (self.ffn_width, self.width), "down": (self.width, self.ffn_width),
+        }[linear]
+
+    def required(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor that the model must have."""
+        shapes: dict[str, tuple[int, ...]] = {"embedding": (self.vocabulary, self.width)}
+        for i in range(self.layers):
+            prefix = f"layers.{i}."
+            shapes[prefix + "attention_norm"] = (self.width,)
+            shapes[prefix + "mlp_norm"] = (self.width,)
+            if self.qk_norm:
+                shapes[prefix + "q_norm"] = shapes[prefix + "k_norm"] = (self.head_width,)
+            for linear in LINEARS:
+                shapes[f"{prefix}{linear}.weight"] = self.linear_shape(linear)
+                if self.qkv_bias and linear in "qkv":
+                    shapes[f"{prefix}{linear}.bias"] = self.linear_shape(linear)[:1]
+        shapes["final_norm"] = (self.width,)
+        if not self.tied_embeddings:
+            shapes["head"] = (self.vocabulary, self.width)
+        return shapes
+
+    def optional(self) -> dict[str, tuple[int, ...]]:
+        """Shape of tensors that some checkpoints of the family have."""
+        return {f"layers.{i}.{linear}.bias": self.linear_shape(linear)[:1]
+                for i in range(self.layers) for linear in LINEARS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedBlocks:
+    """A checkpoint's own integer weights: ``weight = scale * code (+ minimum)`` per 32 inputs.
+
+    kind: q4_0 (codes -8..7), q4_1 (codes -8..7 and minima) or q8_0 (codes -128..127).
+    codes: int8 [out, in]; scales, minima: float32 [out, in / 32]; minima is None without one.
+    Q4_1 stores ``scale * (code + 8) + m``: its minimum here is ``m + 8 * scale``, which float32
+    holds exactly unless the two float16 differ by more than a factor of 1000 or so.
+    """
+
+    kind: str
+    codes: Ints
+    scales: Floats
+    minima: Floats | None
+
+    def dequantize(self) -> Floats:
+        """Weights [out, in], as the checkpoint's format defines them."""
+        rows, inputs = self.codes.shape
+        codes = self.codes.reshape(rows, inputs // BLOCK, BLOCK).astype(np.float32)
+        weights = codes * self.scales[:, :, None]
+        if self.minima is not None:
+            weights += self.minima[:, :, None]
+        return weights.reshape(rows, inputs)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor where it lies; nothing is read before ``read``.
+
+    read: the rows of an index array or slice, dequantized; blocks: the checkpoint's own integers,
+    None where it keeps floats.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[slice | Ints], Floats]
+    blocks: Callable[[], QuantizedBlocks] | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder whose tensors are read when asked for; raises FrontendError if one is missing.
+
+    label: what the checkpoint calls a tensor, for messages.
+    """
+
+    architecture: Architecture
+    tensors: Mapping[str, StoredTensor]
+    source: str
+    label: Callable[[str], str] = str
+
+    def __post_init__(self) -> None:
+        for name, shape in self.architecture.required().items():
+            if name not in self.tensors:
+                raise FrontendError(f"{self.source}: tensor {self.label(name)} is missing; "
+                                    "the file is incomplete or is not a "
+                                    f"{self.architecture.family} model")
+            self._check_shape(name, shape)
+        for name, shape in self.architecture.optional().items():
+            if name in self.tensors:
+                self._check_shape(name, shape)
+
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        found = self.tensors[name].shape
+        if found != shape:
+            raise FrontendError(f"{self.source}: tensor {self.label(name)} has shape "
+                                f"{list(found)}, the architecture needs {list(shape)}")
+
+    def has(self, name: str) -> bool:
+        """Whether the model has the tensor ``name`` (tied heads count)."""
+        return self._stored_name(name) in self.tensors
+
+    def tensor(self, name: str) -> Floats:
+        """The whole tensor in float32; raises KeyError for an unknown name."""
+        return self.tensors[self._stored_name(name)].read(slice(None))
+
+    def rows(self, name: str, rows: Ints) -> Floats:
+        """Some rows of a tensor, without dequantizing the others."""
+        return self.tensors[self._stored_name(name)].read(rows)
+
+    def blocks(self, name: str) -> QuantizedBlocks | None:
+        """The checkpoint's own Q4_0, Q4_1 or Q8_0 integers, None where it has others or floats."""
+        blocks = self.tensors[self._stored_name(name)].blocks
+        return None if blocks is None else blocks()
+
+    def _stored_name(self, name: str) -> str:
+        tied = name == "head" and self.architecture.tied_embeddings
+        return "embedding" if tied else name

@@ -1,0 +1,47 @@
+"""Vector-quantized weights whose table rows the hardware computes from int8 activations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compiler.quant.kmeans import Floats, nearest
+from compiler.quant.lut2d import positions, weight_codebooks
+from compiler.quant.quantized import IntegerInput, RowgenLinear
+from compiler.quant.scales import dequantization
+from compiler.quant.scheme import RowgenScheme
+from hw.config import ALPHA_MAX
+from hw.golden.lookup import ROW_OFFSET
+
+CODE_MAX = 127
+
+
+def quantize_rowgen(
+    name: str, weight: Floats, bias: Floats | None, integer: IntegerInput, scheme: RowgenScheme,
+    y_scale: float,
+) -> RowgenLinear:
+    """int8 codebooks with one scale for each group of columns; indices chosen after rounding."""
+    length, columns = scheme.vector_length, scheme.group_columns
+    books, _ = weight_codebooks(weight, length, scheme.weight_codes, columns, scheme.seed)
+    scales = np.abs(books).max(axis=(0, 2, 3)) / CODE_MAX
+    scales = np.where(scales > 0, scales, 1.0)
+    codebooks = np.round(books / scales[:, None, None]).astype(np.int8)
+    vectors = positions(weight, length)
+    indices = np.concatenate([
+        nearest(vectors[:, g * columns:(g + 1) * columns] / scales[g], codebooks[:, g])
+        for g in range(len(scales))
+    ], axis=1)
+    limit = (1 << (integer.bits - 1)) - 1
+    factors = np.repeat(scales, columns)[:len(weight)]
+    factors = factors * integer.x_scale / (limit * 2**ALPHA_MAX * y_scale)
+    count = len(codebooks)
+    return RowgenLinear(
+        input=integer,
+        codebooks=codebooks,
+        indices=indices,
+        group_columns=columns,
+        y_scale=y_scale,
+        dequantization=dequantization(
+            factors, np.full(len(weight), -count * ROW_OFFSET), bias, y_scale,
+            count * length * CODE_MAX * limit, token_scale=True, name=name,
+        ),
+    )

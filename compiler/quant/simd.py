@@ -1,0 +1,125 @@
+"""Integer weights in groups for the packed multipliers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compiler.errors import CompileError
+from compiler.model import QuantizedBlocks
+from compiler.quant.kmeans import Floats
+from compiler.quant.quantized import IntegerInput, SimdLinear
+from compiler.quant.scales import dequantization
+from compiler.quant.scheme import SimdScheme
+from hw.config import ALPHA_MAX
+from hw.fixed import Ints
+
+SCALE_MAX = 32767
+SUM_MAX = 2**31 - 1
+SHIFT_MAX = 63
+CLIPS = np.linspace(0.7, 1.0, 13)
+"""Fractions of a group's largest weight tried as the end of the int4 range."""
+
+
+def round_to_groups(weight: Floats, bits: int, group: int) -> tuple[Ints, Floats]:
+    """Symmetric integers in groups, clipped where the squared error is least.
+
+    weight: [M, D], D a multiple of ``group``. Returns codes int8 [M, D], scales [M, D / group].
+    """
+    limit = (1 << (bits - 1)) - 1
+    x = weight.reshape(len(weight), -1, group)
+    peak = np.abs(x).max(axis=2)
+    best = np.full(peak.shape, np.inf)
+    scales = np.ones(peak.shape, np.float32)
+    for clip in CLIPS if bits == 4 else [1.0]:
+        trial = np.where(peak > 0, peak * clip / limit, 1.0)[..., None]
+        q = np.clip(np.round(x / trial), -limit - 1, limit)
+        error = ((q * trial - x) ** 2).sum(axis=2)
+        better = error < best
+        best = np.where(better, error, best)
+        scales = np.where(better, trial[..., 0], scales)
+    q = np.clip(np.round(x / scales[..., None]), -limit - 1, limit)
+    return q.reshape(weight.shape).astype(np.int8), scales.astype(np.float32)
+
+
+def runs_native(blocks: QuantizedBlocks | None, scheme: SimdScheme) -> bool:
+    """Whether the file's own blocks run as they are."""
+    if blocks is None or not scheme.native_blocks:
+        return False
+    return scheme.weight_bits == (8 if blocks.kind == "q8_0" else 4)
+
+
+def weight_group(blocks: QuantizedBlocks | None, scheme: SimdScheme) -> int:
+    """Inputs that share a scale: the file's block length where its blocks run as they are."""
+    if blocks is not None and runs_native(blocks, scheme):
+        return blocks.codes.shape[1] // blocks.scales.shape[1]
+    return scheme.group
+
+
+def overflow_free_shift(
+    weights: Ints, scales: Ints, minima: Ints | None, alphas: Ints, limit: int, group: int
+) -> tuple[int, float]:
+    """Smallest group shift for which no input can overflow 32 bits, and the bound it gives.
+
+    Bound of a column: over its groups ``|scale| * sum(|w| * limit * 2**alpha) + |min| * ...``.
+    """
+    factor = limit * 2.0 ** np.repeat(alphas.astype(int), weights.shape[1] // len(alphas))
+    grouped = (np.abs(weights.astype(np.int16)) * factor).reshape(len(weights), -1, group)
+    bound = grouped.sum(axis=2).T * np.abs(scales.astype(float))
+    if minima is not None:
+        mass = factor.reshape(-1, group).sum(axis=1)
+        bound += mass[:, None] * np.abs(minima.astype(float))
+    worst = float(bound.sum(axis=0).max(initial=0.0))
+    shift = 0
+    while worst / 2**shift + len(scales) > SUM_MAX:
+        shift += 1
+    return shift, worst / 2**shift + len(scales)
+
+
+def quantize_simd(
+    name: str, weight: Floats, bias: Floats | None, blocks: QuantizedBlocks | None,
+    integer: IntegerInput, scheme: SimdScheme, y_scale: float,
+) -> SimdLinear:
+    """int16 scales (and minima) in units of their column's largest; proved free of overflow."""
+    group = weight_group(blocks, scheme)
+    inputs, padded = weight.shape[1], len(integer.order)
+    minima: Floats | None = None
+    if blocks is not None and runs_native(blocks, scheme):
+        codes, scales, minima = blocks.codes, blocks.scales, blocks.minima
+    else:
+        filled = np.pad(weight, ((0, 0), (0, -inputs % group)))
+        codes, scales = round_to_groups(filled, scheme.weight_bits, group)
+    codes = np.pad(codes, ((0, 0), (0, padded - codes.shape[1])))
+    extra = padded // group - scales.shape[1]
+    scales = np.pad(scales, ((0, 0), (0, extra)))
+    minima = None if minima is None else np.pad(minima, ((0, 0), (0, extra)))
+    largest = np.abs(scales).max(axis=1)
+    if minima is not None:
+        largest = np.maximum(largest, np.abs(minima).max(axis=1))
+    unit = np.where(largest > 0, largest, 1.0).astype(np.float64) / SCALE_MAX
+    scale_codes = np.round(scales / unit[:, None]).T.astype(np.int16)
+    minimum_codes = None
+    if minima is not None:
+        minimum_codes = np.round(minima / unit[:, None]).T.astype(np.int16)
+    # Filled-up places (-1) hold no channel: their weights are zero.
+    places = np.where(integer.order >= 0, integer.order, 0)
+    weights = np.where(integer.order >= 0, codes[:, places], 0).astype(np.int8)
+    limit = (1 << (integer.bits - 1)) - 1
+    shift, bound = overflow_free_shift(
+        weights, scale_codes, minimum_codes, integer.alphas, limit, group
+    )
+    if shift > SHIFT_MAX:
+        raise CompileError(f"{name}: sums need a shift of {shift}, more than {SHIFT_MAX}")
+    factors = unit * 2.0**shift * integer.x_scale / (limit * 2**ALPHA_MAX * y_scale)
+    return SimdLinear(
+        input=integer,
+        weights=np.ascontiguousarray(weights),
+        weight_bits=scheme.weight_bits,
+        scales=scale_codes,
+        minima=minimum_codes,
+        group=group,
+        shift=shift,
+        y_scale=y_scale,
+        dequantization=dequantization(
+            factors, np.zeros(len(weight)), bias, y_scale, bound, token_scale=True, name=name,
+        ),
+    )

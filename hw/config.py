@@ -1,0 +1,172 @@
+"""Hardware parameters: everything a generated circuit depends on, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+from hw.errors import ConfigError
+
+ROW_ENTRIES = 16
+"""Entries of a table row that the copy multiplexers choose from; larger codebooks take slices."""
+
+ALPHA_MAX = 4
+"""Largest power-of-two channel factor (exponent) of an activation chunk."""
+
+
+def bits_for(values: int) -> int:
+    """Bits that count ``values`` different things, at least one."""
+    return max(1, (values - 1).bit_length())
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareConfig:
+    """One accelerator.
+
+    name: what reports call it.
+    device: row of the device table that resources are compared with.
+    clock_mhz: assumed clock.
+    port_bits: width of every AXI4 data bus; one word of it holds one round of activations.
+    weight_ports: AXI4 read masters for tables, indices, codebooks and weights.
+    vector_length: v, consecutive inputs that share one codebook.
+    lanes: output columns computed each cycle.
+    chains, chain_length: distance units of one centroid search; their product bounds c_a.
+    l2_search: the search can also use squared Euclidean distance.
+    rowgen: rows can be computed from weight codebooks and int8 activations.
+    simd: packed multipliers are present.
+    simd_depth: inputs the multiplier array takes each cycle.
+    group_max: longest weight group (inputs that share a scale) of the multiplier array.
+    tokens_max: tokens of one instruction.
+    accumulator_words: words of ``lanes`` sums in each of the two accumulator banks.
+    vector_words: words of the vector memory (int16 activations).
+    operand_words: words of the operand store (centroid codes or int8/int4 activations).
+    table_words: words in each half of a position lane's table buffer.
+    index_blocks: column blocks in each half of a position lane's index buffer.
+    activation_lanes: elements that the activation unit computes each cycle.
+    read_fifo_words: words that a read master may have in flight.
+    """
+
+    name: str
+    device: str
+    clock_mhz: float
+    port_bits: int
+    weight_ports: int
+    vector_length: int
+    lanes: int
+    chains: int
+    chain_length: int
+    l2_search: bool
+    rowgen: bool
+    simd: bool
+    simd_depth: int
+    group_max: int
+    tokens_max: int
+    accumulator_words: int
+    vector_words: int
+    operand_words: int
+    table_words: int
+    index_blocks: int
+    activation_lanes: int
+    read_fifo_words: int
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            kinds = {"str": str, "bool": bool, "int": int, "float": (int, float)}[str(field.type)]
+            if not isinstance(value, kinds) or (field.type == "int" and isinstance(value, bool)):
+                raise ConfigError(f"{field.name} must be {field.type}, not {value!r}")
+            if field.type in ("int", "float") and value <= 0:
+                raise ConfigError(f"{field.name} must be positive, not {value}")
+        for name in ("port_bits", "vector_length", "lanes", "chains", "simd_depth", "group_max",
+                     "activation_lanes", "read_fifo_words", "table_words", "operand_words"):
+            value = getattr(self, name)
+            if value & (value - 1):
+                raise ConfigError(f"{name} must be a power of two, not {value}")
+        self._require(64 <= self.port_bits <= 512, "port_bits", "64, 128, 256 or 512")
+        self._require(self.vector_length <= 4, "vector_length", "1, 2 or 4")
+        self._require(self.act_codes_max <= 256, "chains x chain_length", "at most 256")
+        self._require(self.positions % self.weight_ports == 0 and self.positions >= 1,
+                      "weight_ports", f"a divisor of the {self.positions} positions of a port word")
+        self._require(self.lanes * 4 % self.port_bits == 0, "lanes",
+                      f"a multiple of {self.port_bits // 4} (4-bit indices of one port word)")
+        self._require(self.word_elements % self.activation_lanes == 0, "activation_lanes",
+                      f"a divisor of the {self.word_elements} elements of a port word")
+        self._require(self.word_elements % self.simd_depth == 0, "simd_depth",
+                      f"a divisor of the {self.word_elements} elements of a port word")
+        if self.simd:
+            self._require(self.simd_depth <= 8, "simd_depth", "at most 8 (exact lane packing)")
+            self._require(self.group_max % self.word_elements == 0, "group_max",
+                          f"a multiple of the {self.word_elements} elements of a port word")
+            columns = self.lanes // self.weight_ports
+            self._require(columns * 16 % self.port_bits == 0
+                          and columns * self.simd_depth * 4 % self.port_bits == 0, "lanes",
+                          "large enough that every weight port fills whole words of int4 weights "
+                          "and of 16-bit scales")
+        self._require(self.tokens_max <= 255, "tokens_max", "at most 255")
+        self._require(self.accumulator_words <= 4096, "accumulator_words", "at most 4096")
+        self._require(self.index_blocks <= 255, "index_blocks", "at most 255")
+        self._require(self.vector_words <= 65536, "vector_words", "at most 65536")
+        self._require(self.operand_words <= 65536, "operand_words", "at most 65536")
+
+    def _require(self, holds: bool, name: str, rule: str) -> None:
+        if not holds:
+            value = getattr(self, name, self.act_codes_max)
+            raise ConfigError(f"{name} must be {rule}, not {value}")
+
+    @property
+    def port_bytes(self) -> int:
+        """Bytes of a port word."""
+        return self.port_bits // 8
+
+    @property
+    def word_elements(self) -> int:
+        """Elements (int16 activations) of a vector memory word: inputs of one round."""
+        return self.port_bits // 16
+
+    @property
+    def positions(self) -> int:
+        """Codebook positions of one round: position lanes of the lookup engine."""
+        return self.word_elements // self.vector_length
+
+    @property
+    def positions_per_port(self) -> int:
+        """Position lanes that each weight port feeds."""
+        return self.positions // self.weight_ports
+
+    @property
+    def act_codes_max(self) -> int:
+        """Most activation centroids of a codebook."""
+        return self.chains * self.chain_length
+
+    @property
+    def entry_bits(self) -> int:
+        """Unsigned bits of a row entry in the copy lanes."""
+        return 16 if self.rowgen else 8
+
+    @property
+    def field_bits(self) -> int:
+        """Width of a lane in the cascaded SIMD adders: no sum of all positions can carry out."""
+        return self.entry_bits + bits_for(self.positions)
+
+    @property
+    def chunks_per_word(self) -> int:
+        """Multiplier array steps (and channel factors) of one round."""
+        return self.word_elements // self.simd_depth
+
+    @property
+    def port_columns(self) -> int:
+        """Output columns whose weights one weight port delivers to the multiplier array."""
+        return self.lanes // self.weight_ports
+
+    @property
+    def codebook_bytes(self) -> int:
+        """Bytes of one 16-entry slice of an int8 weight codebook."""
+        return ROW_ENTRIES * self.vector_length
+
+    def digest(self) -> str:
+        """Hash of everything the circuit depends on (not its name)."""
+        values = dataclasses.asdict(self)
+        del values["name"], values["device"], values["clock_mhz"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,80 @@
+"""Lookup engine: unsigned sums of table rows copied to the output columns.
+
+Rows come from two-dimensional tables (LUT-LLM) or are computed from a weight codebook. Both are
+unsigned; the offset that makes them so is taken off by the dequantizer's ``zero``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from hw.fixed import Ints
+
+ROW_OFFSET = 1 << 15
+"""Added to a computed row entry (a signed 16-bit dot product) so that it is unsigned."""
+
+
+@njit(cache=True, parallel=True)
+def _table_sums(codes: Ints, tables: Ints, indices: Ints, group_columns: int, sums: Ints) -> None:
+    tokens, positions = codes.shape
+    columns = indices.shape[1]
+    groups = (columns + group_columns - 1) // group_columns
+    for job in prange(tokens * groups):
+        t, g = job // groups, job % groups
+        first, last = g * group_columns, min((g + 1) * group_columns, columns)
+        for p in range(positions):
+            row = tables[p, codes[t, p], g]
+            index = indices[p]
+            for m in range(first, last):
+                sums[t, m] += row[index[m]]
+
+
+def table_sums(codes: Ints, tables: Ints, indices: Ints, group_columns: int) -> Ints:
+    """``sums[t, m] = sum_p tables[p, codes[t, p], m // G, indices[p, m]]``.
+
+    codes: uint8 [tokens, P]; tables: uint8 [P, c_a, ceil(M / G), c_w]; indices: uint8 [P, M];
+    group_columns: G. Returns int32 [tokens, M].
+    """
+    sums = np.zeros((len(codes), indices.shape[1]), np.int32)
+    _table_sums(codes, tables, indices, group_columns, sums)
+    return sums
+
+
+def rows(x: Ints, codebook: Ints) -> Ints:
+    """Row of one position: ``codebook @ x`` made unsigned.
+
+    x: int8 [v]; codebook: int8 [c_w, v]. Returns int32 [c_w], each within 0..65535.
+    """
+    return (codebook.astype(np.int32) @ x.astype(np.int32)) + ROW_OFFSET
+
+
+@njit(cache=True, parallel=True)
+def _rowgen_sums(x: Ints, codebooks: Ints, indices: Ints, group_columns: int, sums: Ints) -> None:
+    tokens, positions, length = x.shape
+    columns = indices.shape[1]
+    groups = (columns + group_columns - 1) // group_columns
+    for job in prange(tokens * groups):
+        t, g = job // groups, job % groups
+        first, last = g * group_columns, min((g + 1) * group_columns, columns)
+        row = np.zeros(codebooks.shape[2], np.int32)
+        for p in range(positions):
+            for w in range(len(row)):
+                entry = np.int32(ROW_OFFSET)
+                for i in range(length):
+                    entry += np.int32(codebooks[p, g, w, i]) * np.int32(x[t, p, i])
+                row[w] = entry
+            index = indices[p]
+            for m in range(first, last):
+                sums[t, m] += row[index[m]]
+
+
+def rowgen_sums(x: Ints, codebooks: Ints, indices: Ints, group_columns: int) -> Ints:
+    """``sums[t, m] = sum_p rows(x[t, p], codebooks[p, m // G])[indices[p, m]]``.
+
+    x: int8 [tokens, P, v]; codebooks: int8 [P, ceil(M / G), c_w, v]; indices: uint8 [P, M].
+    Returns int32 [tokens, M].
+    """
+    sums = np.zeros((len(x), indices.shape[1]), np.int32)
+    _rowgen_sums(x, codebooks, indices, group_columns, sums)
+    return sums

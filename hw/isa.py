@@ -1,0 +1,154 @@
+"""Instructions as data: field widths from which encoder, decoder and RTL layouts all derive.
+
+An instruction is 256 bits, little-endian, fields from bit 0 upward in the order of declaration.
+Every instruction starts with the header (opcode, wait, post); the rest is zero up to bit 255.
+Engines take their instructions in program order and run beside each other. `wait` has a bit for
+each producer engine, `post` a bit for each consumer engine: a token is a count held for each
+(producer, consumer) pair. An instruction starts when every pair it waits for holds a token, takes
+one from each, and puts one into each pair it posts when it is complete. (The dependence queues of
+VTA, Moreau et al., "A Hardware-Software Blueprint for Flexible Deep Learning Specialization".)
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from hw.errors import LutripError
+
+INSTRUCTION_BITS = 256
+INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
+LINE_BYTES = 64
+"""Addresses in instructions count lines of this many bytes."""
+TOKEN_COUNT_BITS = 8
+"""Width of a pair's token count."""
+
+
+class Engine(enum.IntEnum):
+    """Hardware units that the program addresses; the value is the bit in wait and post masks."""
+
+    LOAD = 0
+    SEARCH = 1
+    QUANTIZE = 2
+    LINEAR = 3
+    DRAIN = 4
+    ACTIVATE = 5
+    STORE = 6
+
+
+class Opcode(enum.IntEnum):
+    """What an instruction does."""
+
+    END = 0
+    LOAD = 1
+    SEARCH = 2
+    QUANTIZE = 3
+    LUT = 4
+    SIMD = 5
+    DRAIN = 6
+    ACTIVATE = 7
+    STORE = 8
+
+
+ENGINE_OF = {
+    Opcode.LOAD: Engine.LOAD,
+    Opcode.SEARCH: Engine.SEARCH,
+    Opcode.QUANTIZE: Engine.QUANTIZE,
+    Opcode.LUT: Engine.LINEAR,
+    Opcode.SIMD: Engine.LINEAR,
+    Opcode.DRAIN: Engine.DRAIN,
+    Opcode.ACTIVATE: Engine.ACTIVATE,
+    Opcode.STORE: Engine.STORE,
+}
+
+
+class LutMode(enum.IntEnum):
+    """Where the lookup engine's rows come from."""
+
+    STREAM = 0
+    GATHER = 1
+    ROWGEN = 2
+
+
+class SimdMode(enum.IntEnum):
+    """Operand widths of the multiplier array."""
+
+    W4A4 = 0
+    W4A8 = 1
+    W8A8 = 2
+
+
+HEADER: dict[str, int] = {"opcode": 4, "wait": 8, "post": 8}
+
+FIELDS: dict[Opcode, dict[str, int]] = {
+    Opcode.END: {},
+    Opcode.LOAD: {"address": 32, "words": 16, "destination": 16},
+    Opcode.SEARCH: {
+        "address": 32, "rounds": 12, "tokens": 8, "source": 16, "stride": 12, "operands": 16,
+        "l2": 1,
+    },
+    Opcode.QUANTIZE: {
+        "address": 32, "rounds": 12, "tokens": 8, "source": 16, "stride": 12, "operands": 16,
+        "alphas": 12, "scales": 8, "int4": 1,
+    },
+    Opcode.LUT: {
+        "address": 32, "port_stride": 24, "mode": 2, "int4": 1, "rounds": 12, "tokens": 8,
+        "blocks": 8, "blocks_per_group": 8, "slices": 5, "rows_per_code": 12,
+        "record_words": 16, "table_words": 16, "bundle_words": 8, "index_high": 2,
+        "operands": 16, "accumulator": 12, "bank": 1, "first": 1,
+    },
+    Opcode.SIMD: {
+        "address": 32, "port_stride": 24, "mode": 2, "has_min": 1, "rounds": 12, "tokens": 8,
+        "blocks": 8, "group_rounds": 8, "shift": 6, "operands": 16, "alphas": 12,
+        "accumulator": 12, "bank": 1, "first": 1,
+    },
+    Opcode.DRAIN: {
+        "address": 32, "tokens": 8, "blocks": 8, "words": 12, "accumulator": 12, "bank": 1,
+        "destination": 16, "stride": 12, "shift1": 6, "shift2": 6, "token_scale": 1, "scales": 8,
+    },
+    Opcode.ACTIVATE: {
+        "address": 32, "tokens": 8, "words": 12, "source": 16, "factor": 16, "destination": 16,
+        "stride": 12, "shift": 6, "gated": 1,
+    },
+    Opcode.STORE: {"address": 32, "words": 16, "source": 16},
+}
+for _fields in FIELDS.values():
+    assert sum(HEADER.values()) + sum(_fields.values()) <= INSTRUCTION_BITS
+
+
+def fields_of(opcode: Opcode) -> dict[str, int]:
+    """Header and operand fields with their widths, bit 0 first."""
+    return HEADER | FIELDS[opcode]
+
+
+def encode(opcode: Opcode, values: Mapping[str, int]) -> bytes:
+    """Pack one instruction; raises LutripError when a value does not fit its field."""
+    word, offset = 0, 0
+    values = {"wait": 0, "post": 0, **values, "opcode": int(opcode)}
+    fields = fields_of(opcode)
+    if unknown := set(values) - set(fields):
+        raise ValueError(f"{opcode.name} has no field {', '.join(sorted(unknown))}")
+    for name, width in fields.items():
+        value = int(values[name])
+        if not 0 <= value < 1 << width:
+            raise LutripError(f"{opcode.name}: {name} = {value} does not fit {width} bits")
+        word |= value << offset
+        offset += width
+    return word.to_bytes(INSTRUCTION_BYTES, "little")
+
+
+def decode(data: bytes) -> tuple[Opcode, dict[str, int]]:
+    """Unpack one instruction; raises LutripError for an unknown opcode or set padding bits."""
+    word = int.from_bytes(data[:INSTRUCTION_BYTES], "little")
+    try:
+        opcode = Opcode(word & 15)
+    except ValueError:
+        raise LutripError(f"unknown opcode {word & 15}") from None
+    values: dict[str, int] = {}
+    for name, width in fields_of(opcode).items():
+        values[name] = word & ((1 << width) - 1)
+        word >>= width
+    if word:
+        raise LutripError(f"{opcode.name}: bits beyond the last field are set")
+    del values["opcode"]
+    return opcode, values

@@ -1,0 +1,59 @@
+"""Copy lanes: every output column takes its entry of the row."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.units import lookup_layouts as layouts
+
+
+class CopyLanes(wiring.Component):
+    """``lanes`` multiplexers of 16 entries to one, registered: one cycle.
+
+    With ``rowgen`` a column whose index lies in another slice than ``slice`` gets 0.
+
+    Parameters
+    ----------
+    config : HardwareConfig
+
+    Members
+    -------
+    row : In(16 x entry_bits)
+    low, high : In(lanes x 4 bits), the indices; without ``rowgen`` there are no high bits
+    slice : In(4)
+    values : Out(lanes x entry_bits)
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        members = {
+            "row": In(ROW_ENTRIES * config.entry_bits),
+            "low": In(config.lanes * layouts.INDEX_BITS),
+            "slice": In(layouts.INDEX_BITS),
+            "values": Out(config.lanes * config.entry_bits),
+        }
+        planes = {"high": In(config.lanes * layouts.INDEX_BITS)} if config.rowgen else {}
+        super().__init__(members | planes)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        width = self.config.entry_bits
+        entries = [self.row.word_select(entry, width) for entry in range(ROW_ENTRIES)]
+        columns = []
+        for lane in range(self.config.lanes):
+            column = Signal(width, name=f"column_{lane}")
+            # A Switch simulates faster than a part select with a variable offset.
+            with m.Switch(self.low.word_select(lane, layouts.INDEX_BITS)):
+                for entry, value in enumerate(entries):
+                    with m.Case(entry):
+                        m.d.comb += column.eq(value)
+            if self.config.rowgen:
+                matches = self.high.word_select(lane, layouts.INDEX_BITS) == self.slice
+                columns.append(column & matches.replicate(width))
+            else:
+                columns.append(column)
+        m.d.sync += self.values.eq(Cat(columns))
+        return m

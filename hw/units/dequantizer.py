@@ -1,0 +1,98 @@
+"""Dequantizer: 32-bit sums to int16 activations."""
+
+from __future__ import annotations
+
+from amaranth import Cat, Module, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import HardwareConfig
+from hw.units.dequantizer_lane import (
+    SCALE_STAGE,
+    SHIFT1_STAGE,
+    SHIFT2_STAGE,
+    STAGES,
+    DequantizerLane,
+)
+from hw.verilog import module
+
+
+def dequantizer_input(elements: int) -> data.StructLayout:
+    """Sums of one vector word with the parameters of their columns; no token scale is scale 1."""
+    return data.StructLayout({
+        "sums": data.ArrayLayout(signed(32), elements),
+        "zero": data.ArrayLayout(signed(32), elements),
+        "multiplier": data.ArrayLayout(signed(16), elements),
+        "bias": data.ArrayLayout(signed(16), elements),
+        "shift1": 6,
+        "shift2": 6,
+        "scale": 19,
+    })
+
+
+class Dequantizer(wiring.Component):
+    """`hw.golden.dequant.dequantize` of one vector word.
+
+    One word a cycle, 7 cycles latency; the whole pipeline stops while the output is refused.
+
+    Parameters
+    ----------
+    config : HardwareConfig
+    elements : elements of a word, ``config.word_elements`` by default
+
+    Members
+    -------
+    i : In(stream of `dequantizer_input`)
+    o : Out(stream of ``elements`` int16)
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: HardwareConfig, elements: int | None = None) -> None:
+        self.config = config
+        self.elements = config.word_elements if elements is None else elements
+        super().__init__({
+            "i": In(stream.Signature(dequantizer_input(self.elements))),
+            "o": Out(stream.Signature(data.ArrayLayout(signed(16), self.elements))),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        advance, enable, valid = Signal(), Signal(STAGES), Signal(STAGES)
+        m.d.comb += [
+            self.o.valid.eq(valid[-1]),
+            advance.eq(~self.o.valid | self.o.ready),
+            self.i.ready.eq(advance),
+        ]
+        with m.If(advance):
+            # Stages without a word keep their registers still, which saves power and simulation.
+            m.d.comb += enable.eq(Cat(self.i.valid, valid[:-1]))
+            m.d.sync += valid.eq(enable)
+
+        def delayed(value: Signal, stages: int) -> Signal:
+            """``value`` as it entered together with the word that stage ``stages`` takes."""
+            for stage in range(stages):
+                register = Signal.like(value)
+                with m.If(enable[stage]):
+                    m.d.sync += register.eq(value)
+                value = register
+            return value
+
+        shift1 = delayed(self.i.p.shift1, SHIFT1_STAGE)
+        scale = delayed(self.i.p.scale, SCALE_STAGE)
+        shift2 = delayed(self.i.p.shift2, SHIFT2_STAGE)
+        for index in range(self.elements):
+            m.submodules[f"lane{index}"] = lane = module("dequantizer_lane", DequantizerLane())
+            m.d.comb += [
+                lane.enable.eq(enable),
+                lane.sum.eq(self.i.p.sums[index]),
+                lane.zero.eq(self.i.p.zero[index]),
+                lane.multiplier.eq(self.i.p.multiplier[index]),
+                lane.bias.eq(self.i.p.bias[index]),
+                lane.shift1.eq(shift1),
+                lane.scale.eq(scale),
+                lane.shift2.eq(shift2),
+                self.o.p[index].eq(lane.result),
+            ]
+        return m

@@ -1,0 +1,115 @@
+"""Sizes and payloads that the parts of the lookup engine share."""
+
+from __future__ import annotations
+
+from amaranth.lib import data
+
+from hw.config import ROW_ENTRIES, HardwareConfig, bits_for
+from hw.errors import ConfigError
+
+ENTRY_BITS = 8
+"""Bits of a table entry in a row; 4-bit entries are stored packed and widened when read."""
+INDEX_BITS = 4
+"""Bits of an index that choose within a row; the bits above them choose the slice."""
+SLOT_BITS = ROW_ENTRIES * ENTRY_BITS // 2
+"""A row of 4-bit entries; rows of the other kinds take 2 slots or more."""
+SIMD_WORD_BITS = 48
+"""Width of the adders that the fields of several columns share (one DSP48 or DSP58 adder)."""
+
+
+def simd_field_bits(config: HardwareConfig) -> int:
+    """Bits of a column's partial sum: 4 fields of 12 or 2 of 24 fill a 48-bit adder.
+
+    Raises ConfigError when the sum of all positions could carry into the next field.
+    """
+    field = SIMD_WORD_BITS // (2 if config.rowgen else 4)
+    if config.positions * ((1 << config.entry_bits) - 1) >= 1 << field:
+        raise ConfigError(
+            f"sums of {config.positions} positions do not fit the {field}-bit fields of the "
+            "lookup engine: use a longer vector_length or a narrower port_bits"
+        )
+    return field
+
+
+def row_source_bits(config: HardwareConfig) -> int:
+    """Widest thing that one row comes from: 16 table entries, or 16 centroids of v int8."""
+    return ROW_ENTRIES * ENTRY_BITS * (config.vector_length if config.rowgen else 1)
+
+
+def table_width(config: HardwareConfig) -> int:
+    """Bits of a table buffer word: a whole row source, and at least a port word.
+
+    Raises ConfigError when half a buffer holds less than one such word.
+    """
+    width = max(config.port_bits, row_source_bits(config))
+    if config.table_words * config.port_bits < width:
+        raise ConfigError(
+            f"table_words must be at least {width // config.port_bits} (one row), "
+            f"not {config.table_words}"
+        )
+    return width
+
+
+def slots(config: HardwareConfig) -> int:
+    """Slots of a table buffer word; a slot holds a row of 4-bit entries, the smallest row."""
+    return table_width(config) // SLOT_BITS
+
+
+def row_bits(config: HardwareConfig) -> int:
+    """Bits that count the slots in half a table buffer, and so its rows of any kind."""
+    return bits_for(config.table_words * config.port_bits // SLOT_BITS)
+
+
+def block_words(config: HardwareConfig) -> int:
+    """Port words that hold the low index bits of one column block."""
+    return config.lanes * INDEX_BITS // config.port_bits
+
+
+def block_bits(config: HardwareConfig) -> int:
+    """Bits of a block number in half an index buffer."""
+    return bits_for(config.index_blocks)
+
+
+def generator_cycles(config: HardwareConfig) -> int:
+    """Cycles that the row generator puts between row extract and copy."""
+    return 2 if config.rowgen else 0
+
+
+def lane_cycles(config: HardwareConfig) -> int:
+    """Cycles from a step at a position lane to its partial sums."""
+    return 5 + generator_cycles(config)
+
+
+def setup_layout() -> data.StructLayout:
+    """What lanes must know about an instruction; stable while it runs.
+
+    computed: rows come from codebooks. int4: table entries have 4 bits. rows_per_code: rows
+    between two codes, 0 when the operand chooses no row. index_high: as in the instruction.
+    """
+    return data.StructLayout({"computed": 1, "int4": 1, "rows_per_code": 12, "index_high": 2})
+
+
+def step_layout(config: HardwareConfig) -> data.StructLayout:
+    """One step of a position lane: add ``lanes`` entries of one row.
+
+    valid: there is a step. read: the row is a new one. half: buffer half of the round. row: row
+    number for code 0. block: column block. slice: the index bits above the low four to match.
+    """
+    return data.StructLayout({
+        "valid": 1, "read": 1, "half": 1,
+        "row": row_bits(config), "block": block_bits(config), "slice": INDEX_BITS,
+    })
+
+
+def write_layout(config: HardwareConfig) -> data.StructLayout:
+    """A port word for one of a lane's buffers: rows, low or high index bits."""
+    words = max(config.table_words, (1 << block_bits(config)) * block_words(config))
+    return data.StructLayout({
+        "table": 1, "low": 1, "high": 1, "half": 1,
+        "address": bits_for(words), "data": config.port_bits,
+    })
+
+
+def record_layout() -> data.StructLayout:
+    """Port words in each part of a record as it is read; stable while an instruction runs."""
+    return data.StructLayout({"table_words": 16, "low_words": 16, "high_words": 16})

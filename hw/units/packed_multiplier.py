@@ -1,0 +1,71 @@
+"""One DSP block that multiplies two weights by one or two activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.golden import packing
+from hw.isa import SimdMode
+
+PRODUCT_BITS = packing.WEIGHT_BITS + packing.ACTIVATION_BITS
+
+
+def pack_activation(mode: Any, byte: Any) -> Any:
+    """18-bit operand of one activation byte.
+
+    W8A8: the int8; W4A8: its nibbles, the low one unsigned; W4A4: one int4 of each of two tokens.
+    """
+    low, high = byte[: packing.NIBBLE_BITS], byte[packing.NIBBLE_BITS :].as_signed()
+    low = Mux(mode == SimdMode.W4A4, low.as_signed(), low)
+    nibbles = (high << packing.FIELD_BITS) + low
+    return Mux(mode == SimdMode.W8A8, byte.as_signed(), nibbles)
+
+
+class PackedMultiplier(wiring.Component):
+    """Product of packed operands; 2 cycles of latency, one product per cycle.
+
+    Stages that hold nothing valid keep their contents.
+
+    Members
+    -------
+    valid : In(1), the operands are there
+    int8 : In(1), lay the weights out as int8, else as int4
+    w0, w1 : In(signed(8)), weights of two columns (int4 sign-extended)
+    activation : In(signed(18)), from `pack_activation`
+    product : Out(signed(45)), valid 2 cycles after its operands
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            "valid": In(1),
+            "int8": In(1),
+            "w0": In(signed(8)),
+            "w1": In(signed(8)),
+            "activation": In(signed(packing.ACTIVATION_BITS)),
+            "product": Out(signed(PRODUCT_BITS)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        packed_weights = Signal(signed(packing.WEIGHT_BITS), reset_less=True)
+        activation = Signal(signed(packing.ACTIVATION_BITS), reset_less=True)
+        product = Signal(signed(PRODUCT_BITS), reset_less=True)
+        held = Signal()
+        m.d.sync += held.eq(self.valid)
+        with m.If(self.valid):
+            m.d.sync += [
+                packed_weights.eq(Mux(
+                    self.int8,
+                    (self.w1 << packing.INT8_OFFSET) + self.w0,
+                    (self.w1 << packing.INT4_OFFSET) + self.w0,
+                )),
+                activation.eq(self.activation),
+            ]
+        with m.If(held):
+            m.d.sync += product.eq(packed_weights * activation)
+        m.d.comb += self.product.eq(product)
+        return m

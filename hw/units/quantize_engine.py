@@ -1,0 +1,282 @@
+"""Quantize engine: int16 activations to int8 or int4 with a scale for each token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, Signature
+
+from hw.config import ALPHA_MAX, HardwareConfig, bits_for
+from hw.golden.quantize import INVERSE_BITS, NORMAL_BITS
+from hw.interfaces import OperandWrite, ReadCommand, Task, VectorRead
+from hw.isa import LINE_BYTES, Opcode
+from hw.units.divider import Divider
+from hw.units.peak_unit import FACTOR_BITS, PeakUnit
+from hw.units.quantize_lanes import INVERSE_WIDTH, SHIFT_BITS, QuantizeLanes
+from hw.units.vector_reader import VectorReader
+
+NIBBLE_BITS = 4
+"""Width of a channel factor in memory."""
+
+
+def AlphaWrite(config: HardwareConfig) -> Signature:
+    """Channel factors of a round, never refused."""
+    return Signature({
+        "valid": Out(1),
+        "address": Out(12),
+        "data": Out(FACTOR_BITS * config.chunks_per_word),
+    })
+
+
+def ScaleWrite() -> Signature:
+    """The peak of a token, never refused."""
+    return Signature({"valid": Out(1), "address": Out(8), "data": Out(NORMAL_BITS)})
+
+
+class QuantizeEngine(wiring.Component):
+    """Run QUANTIZE: for each token a pass for its peak, a division, and a pass that writes.
+
+    A vector word a cycle in both passes, ``INVERSE_WIDTH + log2(word_elements)`` and about 12
+    cycles a token in between. The channel factors are read once and unpacked, a round a cycle,
+    while the first token's peak is found. Rounds (at most ``operand_words``) and tokens of
+    a task are not 0. In int4 mode an even token writes zeros to its odd neighbour's nibbles.
+
+    Parameters
+    ----------
+    config : HardwareConfig
+
+    Members
+    -------
+    task : In(Task)
+    vector : Out(VectorRead)
+    command, words : Out(ReadCommand), In(stream of port words), channel factors
+    operand : Out(OperandWrite), a word for each token and round
+    alpha_write : Out(AlphaWrite), once for each round
+    scale_write : Out(ScaleWrite), once for each token
+    events : Out, quantize_steps pulses (operand words written)
+    """
+
+    task: stream.Interface
+    words: stream.Interface
+    operand: stream.Interface
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        super().__init__({
+            "task": In(Task(Opcode.QUANTIZE)),
+            "vector": Out(VectorRead(config)),
+            "command": Out(ReadCommand()),
+            "words": In(stream.Signature(config.port_bits)),
+            "operand": Out(OperandWrite(config)),
+            "alpha_write": Out(AlphaWrite(config)),
+            "scale_write": Out(ScaleWrite()),
+            "events": Out(data.StructLayout({"quantize_steps": 1})),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        task = self.task.p
+        config = self.config
+
+        m.submodules.reader = reader = VectorReader(config)
+        m.submodules.peak = peak = PeakUnit(config)
+        m.submodules.lanes = lanes = QuantizeLanes(config)
+        m.submodules.divider = divider = Divider(7 + INVERSE_BITS, NORMAL_BITS, INVERSE_WIDTH)
+        wiring.connect(m, reader.memory, wiring.flipped(self.vector))
+
+        start = Signal()
+        factors, loaded = self._load(m, start)
+        running = Signal()
+        requesting = self._request(m, reader, start, running)
+
+        # A word and, from the factor memory, its factors, one cycle after it is taken.
+        word = Signal(config.port_bits)
+        held = Signal()
+        popping = Signal()
+        writing = Signal()
+        popped = Signal()
+        known = Signal()
+        rounds = Signal.like(task.rounds)
+        last = Signal()
+        m.d.comb += [
+            known.eq(rounds < loaded),
+            reader.o.ready.eq(popping & known & (~held | ~writing | lanes.i.ready)),
+            popped.eq(reader.o.valid & reader.o.ready),
+            last.eq(popped & (rounds + 1 == task.rounds)),
+            factors.en.eq(popped),
+            factors.addr.eq(rounds),
+            peak.valid.eq(held & ~writing),
+            peak.word.eq(word),
+            peak.factors.eq(factors.data),
+            lanes.i.valid.eq(held & writing),
+            lanes.i.p.word.eq(word),
+        ]
+        with m.If(popped):
+            m.d.sync += [held.eq(1), word.eq(reader.o.payload)]
+            m.d.sync += rounds.eq(Mux(last, 0, rounds + 1))
+        with m.Elif(~writing | lanes.i.ready):
+            m.d.sync += held.eq(0)
+
+        token = Signal.like(task.tokens)
+        normal = Signal(range(NORMAL_BITS))
+        inverse = Signal(INVERSE_WIDTH)
+        m.d.comb += lanes.i.p.inverse.eq(inverse)
+        for n in range(config.chunks_per_word):
+            factor = factors.data.word_select(n, FACTOR_BITS)
+            m.d.comb += lanes.i.p.shifts[n].eq((normal + ALPHA_MAX - factor)[:SHIFT_BITS])
+        limit = Mux(task.int4, 7 << INVERSE_BITS, 127 << INVERSE_BITS)
+        m.d.comb += [
+            divider.i.p.dividend.eq(limit),
+            divider.i.p.divisor.eq(peak.peak << normal),
+            self.scale_write.address.eq(task.scales + token),
+            self.scale_write.data.eq(peak.peak),
+        ]
+        flushed = self._write(m, lanes, token, writing)
+
+        m.d.comb += running.eq(self.task.valid)
+        with m.FSM():
+            with m.State("idle"):
+                m.d.comb += [running.eq(0), self.command.valid.eq(self.task.valid)]
+                with m.If(self.task.valid & self.command.ready):
+                    m.d.comb += [start.eq(1), peak.clear.eq(1)]
+                    m.d.sync += token.eq(0)
+                    m.next = "peak"
+            with m.State("peak"):
+                m.d.comb += popping.eq(1)
+                with m.If(last):
+                    m.next = "settle"
+            with m.State("settle"):
+                with m.If(~held & ~peak.busy):
+                    m.d.comb += self.scale_write.valid.eq(1)
+                    m.next = "normalise"
+            with m.State("normalise"):
+                for bit in range(NORMAL_BITS):
+                    with m.If(peak.peak[bit]):
+                        m.d.sync += normal.eq(NORMAL_BITS - 1 - bit)
+                m.d.sync += inverse.eq(0)
+                m.next = "divide"
+                with m.If(peak.peak == 0):
+                    m.next = "write"
+            with m.State("divide"):
+                m.d.comb += divider.i.valid.eq(1)
+                with m.If(divider.i.ready):
+                    m.next = "invert"
+            with m.State("invert"):
+                m.d.comb += divider.o.ready.eq(1)
+                with m.If(divider.o.valid):
+                    m.d.sync += inverse.eq(divider.o.payload)
+                    m.next = "write"
+            with m.State("write"):
+                m.d.comb += [writing.eq(1), popping.eq(1)]
+                with m.If(last):
+                    m.next = "flush"
+            with m.State("flush"):
+                m.d.comb += writing.eq(1)
+                with m.If(flushed):
+                    m.d.comb += peak.clear.eq(1)
+                    m.d.sync += token.eq(token + 1)
+                    m.next = "peak"
+                    with m.If((token + 1 == task.tokens) & ~requesting):
+                        m.next = "done"
+            with m.State("done"):
+                m.d.comb += self.task.ready.eq(1)
+                m.next = "idle"
+
+        return m
+
+    def _load(self, m: Module, start: Signal) -> tuple[Any, Signal]:
+        """Read and unpack the factors; returns their memory and the rounds that it holds."""
+        task = self.task.p
+        config = self.config
+        entry_bits = NIBBLE_BITS * config.chunks_per_word
+        entries = config.port_bits // entry_bits
+        m.submodules.factors = store = memory.Memory(
+            shape=FACTOR_BITS * config.chunks_per_word,
+            depth=min(config.operand_words, 1 << len(task.rounds)),
+            init=[],
+        )
+        write = store.write_port()
+        loaded = Signal.like(task.rounds)
+        active = Signal()
+        entry = Signal(range(entries))
+        nibbles = self.words.payload.word_select(entry, entry_bits)
+        final = loaded + 1 == task.rounds
+        m.d.comb += [
+            self.command.p.address.eq(task.address * LINE_BYTES),
+            self.command.p.words.eq((task.rounds + entries - 1) >> bits_for(entries)),
+            self.words.ready.eq(active & (final | (entry == entries - 1))),
+            write.en.eq(active & self.words.valid),
+            write.addr.eq(loaded),
+            write.data.eq(Cat(
+                nibbles.word_select(n, NIBBLE_BITS)[:FACTOR_BITS]
+                for n in range(config.chunks_per_word)
+            )),
+            self.alpha_write.valid.eq(write.en),
+            self.alpha_write.address.eq(task.alphas + loaded),
+            self.alpha_write.data.eq(write.data),
+        ]
+        with m.If(write.en):
+            m.d.sync += [loaded.eq(loaded + 1), entry.eq(entry + 1), active.eq(~final)]
+        with m.If(start):
+            m.d.sync += [active.eq(1), loaded.eq(0), entry.eq(0)]
+        return store.read_port(), loaded
+
+    def _request(self, m: Module, reader: Any, start: Signal, running: Signal) -> Signal:
+        """Ask for the words of each token twice; returns whether there is more to ask for."""
+        task = self.task.p
+        active = Signal()
+        again = Signal()
+        token = Signal.like(task.tokens)
+        rounds = Signal.like(task.rounds)
+        row = Signal(16)
+        m.d.comb += [
+            reader.i.valid.eq(active & running),
+            reader.i.payload.eq(row + rounds),
+        ]
+        with m.If(reader.i.valid & reader.i.ready):
+            m.d.sync += rounds.eq(rounds + 1)
+            with m.If(rounds + 1 == task.rounds):
+                m.d.sync += [rounds.eq(0), again.eq(~again)]
+                with m.If(again):
+                    m.d.sync += [
+                        token.eq(token + 1),
+                        row.eq(row + task.stride),
+                        active.eq(token + 1 != task.tokens),
+                    ]
+        with m.If(start):
+            m.d.sync += [
+                active.eq(1), again.eq(0), token.eq(0), rounds.eq(0), row.eq(task.source)
+            ]
+        return active
+
+    def _write(self, m: Module, lanes: Any, token: Signal, writing: Signal) -> Value:
+        """Write a token's words; returns whether all are written."""
+        task = self.task.p
+        address = Signal(16)
+        written = Signal.like(task.rounds)
+        odd = token[0]
+        quantized = [lanes.o.payload[n].as_unsigned() for n in range(self.config.word_elements)]
+        low = Cat(Cat(q[:4], q[:4] & odd.replicate(4)) for q in quantized)
+        m.d.comb += [
+            self.operand.valid.eq(lanes.o.valid & writing & self.task.valid),
+            lanes.o.ready.eq(self.operand.ready & writing),
+            self.operand.p.address.eq(address),
+            self.operand.p.data.eq(Mux(task.int4, low, Cat(*quantized))),
+            self.operand.p.nibbles.eq(
+                Cat(Cat(~(task.int4 & odd), 1) for _ in quantized)
+            ),
+            self.events.quantize_steps.eq(self.operand.valid & self.operand.ready),
+        ]
+        with m.If(~writing):
+            m.d.sync += [
+                address.eq(task.operands + Mux(task.int4, token >> 1, token)),
+                written.eq(0),
+            ]
+        with m.Elif(self.operand.valid & self.operand.ready):
+            m.d.sync += [
+                address.eq(address + Mux(task.int4, (task.tokens + 1) >> 1, task.tokens)),
+                written.eq(written + 1),
+            ]
+        return ~self.operand.valid & (written == task.rounds)

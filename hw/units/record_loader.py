@@ -1,0 +1,103 @@
+"""Record loader: sorts one port's words into the buffers of its position lanes."""
+
+from __future__ import annotations
+
+from amaranth import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import HardwareConfig
+from hw.units import lookup_layouts as layouts
+
+HALVES = 2
+
+
+class RecordLoader(wiring.Component):
+    """Fills the lanes of a port round by round, one word a cycle, one half ahead of the lanes.
+
+    A round is one record for each lane of the port: table words, then low index words, then
+    high ones. Words wait while both halves are full. A word is in its buffer two cycles after
+    its transfer.
+
+    Parameters
+    ----------
+    config : HardwareConfig
+
+    Members
+    -------
+    record : In(record_layout), of the instruction
+    words : In(stream of port words)
+    write : Out(write_layout), lane : Out, one-hot, the lane of the port that takes it
+    loaded : Out(1), a round is loaded that was not taken; a step may start in this cycle
+    take : In(1), the lanes start on a loaded round
+    released : In(1), the oldest round was read for the last time by the port's first lane, or
+        will be within this cycle and the next; later lanes of the port may lag by one cycle each
+    """
+
+    record: data.View
+    words: stream.Interface
+    write: data.View
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        super().__init__({
+            "record": In(layouts.record_layout()),
+            "words": In(stream.Signature(config.port_bits)),
+            "write": Out(layouts.write_layout(config)),
+            "lane": Out(config.positions_per_port),
+            "loaded": Out(1),
+            "take": In(1),
+            "released": In(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        record, write = self.record, self.write
+        half, complete, moved, last_word = Signal(), Signal(), Signal(), Signal()
+        filled, waiting = Signal(range(HALVES + 1)), Signal(range(HALVES + 1))
+        m.d.sync += [
+            filled.eq(filled + complete - self.released),
+            waiting.eq(waiting + complete - self.take),
+        ]
+        m.d.comb += [
+            self.loaded.eq(waiting != 0),
+            self.words.ready.eq(filled != HALVES),
+            moved.eq(self.words.valid & self.words.ready),
+        ]
+
+        # A lane's turn and a part's turn are one-hot registers; the word counts within a part.
+        lanes = self.config.positions_per_port
+        lane = Signal(lanes, init=1)
+        table, low, high = Signal(init=1), Signal(), Signal()
+        word, part_words = Signal(16), Signal(16)
+        record_ends = Signal()
+        with m.If(table):
+            m.d.comb += part_words.eq(record.table_words)
+        with m.Elif(low):
+            m.d.comb += part_words.eq(record.low_words)
+        with m.Else():
+            m.d.comb += part_words.eq(record.high_words)
+        m.d.comb += [
+            last_word.eq(word + 1 == part_words),
+            record_ends.eq(moved & last_word & (high | (low & (record.high_words == 0)))),
+            complete.eq(record_ends & lane[-1]),
+        ]
+        with m.If(moved):
+            m.d.sync += word.eq(word + 1)
+            with m.If(last_word):
+                m.d.sync += [word.eq(0), low.eq(table), high.eq(low), table.eq(0)]
+        with m.If(record_ends):
+            m.d.sync += [table.eq(1), high.eq(0), lane.eq(lane.rotate_left(1))]
+        with m.If(complete):
+            m.d.sync += half.eq(~half)
+
+        m.d.sync += [write.table.eq(moved & table), write.low.eq(moved & low),
+                     write.high.eq(moved & high)]
+        with m.If(moved):
+            m.d.sync += [
+                write.half.eq(half),
+                write.address.eq(word),
+                write.data.eq(self.words.payload),
+                self.lane.eq(lane),
+            ]
+        return m

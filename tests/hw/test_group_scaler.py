@@ -1,0 +1,63 @@
+"""Group scaler against the rounding of `hw.fixed`."""
+
+import numpy as np
+from amaranth.sim import Simulator
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hw.fixed import round_shift
+from hw.units.group_scaler import LATENCY, GroupScaler, mass_bits
+from hw.units.packed_dot import dot_bits, int4_dot_bits
+from tests.hw.engine_models import SMALL
+
+INT16 = st.integers(-(1 << 15), (1 << 15) - 1)
+
+
+def signed_values(bits):
+    limit = 1 << (bits - 1)
+    return st.sampled_from([-limit, -1, 0, 1, limit - 1]) | st.integers(-limit, limit - 1)
+
+
+ROWS = st.lists(
+    st.fixed_dictionaries({
+        "odd": st.booleans(),
+        "dot": signed_values(dot_bits(SMALL)),
+        "odd_dot": signed_values(int4_dot_bits(SMALL)),
+        "mass": signed_values(mass_bits(SMALL)),
+        "scale": INT16,
+        "minimum": INT16,
+    }),
+    min_size=1, max_size=8,
+)
+
+
+def scaled(rows, shift):
+    """Sums of rows, one a cycle."""
+    dut = GroupScaler(SMALL)
+    sums = []
+
+    async def drive(ctx):
+        ctx.set(dut.shift, shift)
+        for cycle in range(len(rows) + LATENCY):
+            ctx.set(dut.valid, cycle < len(rows))
+            for name, value in rows[cycle].items() if cycle < len(rows) else ():
+                ctx.set(getattr(dut, name), value)
+            *_, total = await ctx.tick().sample(dut.sum)
+            sums.append(total)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(drive)
+    sim.run()
+    return sums[LATENCY:]
+
+
+@given(rows=ROWS, shift=st.integers(0, 63))
+@example(rows=[dict.fromkeys(["odd", "dot", "odd_dot", "mass", "scale", "minimum"], 1)], shift=1)
+def test_sums_round_to_nearest(rows, shift):
+    """Sums that do not fit 32 bits keep their low bits."""
+    for row, total in zip(rows, scaled(rows, shift), strict=True):
+        dot = row["odd_dot"] if row["odd"] else row["dot"]
+        exact = dot * row["scale"] + row["mass"] * row["minimum"]
+        expected = np.array([round_shift(exact, shift)]).astype(np.int64).astype(np.int32)[0]
+        assert total == expected

