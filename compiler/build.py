@@ -5,21 +5,29 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from compiler.errors import ImageError
+from compiler.accuracy import layer_errors
+from compiler.errors import CompileError, ImageError
+from compiler.forward import capture_activations
 from compiler.image.image import Image, load_image, make_image, write_atomically
 from compiler.image.layout import align, unpack_activations
 from compiler.image.program import encode_program
-from compiler.image.verify import verify_program
+from compiler.image.verify import verify_image
 from compiler.ir.graph import Graph
+from compiler.lower.block import INPUT_OF, MLP, PROJECTIONS, lower_block
+from compiler.lower.linear import Floats
 from compiler.lower.tile import TensorTile, tile_graph
 from compiler.lower.tokens import assign_tokens
+from compiler.model import Model
+from compiler.quant.quantized import QuantizedLinear
+from compiler.quant.quantizer import LinearSpec, quantize_linears
+from compiler.quant.scheme import SchemeMap
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import INSTRUCTION_BYTES, LINE_BYTES
@@ -83,7 +91,7 @@ def compile_graph(
         "activations": b"".join(tiled.inputs.values()),
         "outputs": bytes(sum(sizes[name] for name in tiled.outputs)),
     }, hardware.digest())
-    verify_program(image.data, hardware, image.program_address, image.sections["outputs"])
+    verify_image(image, hardware)
 
     def tensors(tiles: Sequence[TensorTile]) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -116,6 +124,84 @@ def compile_graph(
         "regions": {name: [addresses[name], size] for name, size in sizes.items()},
         "inputs": tensors(tiled.input_tiles),
         "outputs": tensors(tiled.output_tiles),
+    })
+
+
+def linear_names(parts: Set[str]) -> list[str]:
+    """Linear layers of the parts mlp and qkvo; raises CompileError for an unknown part."""
+    known = {"qkvo": PROJECTIONS, "mlp": MLP}
+    if not parts or not parts <= set(known):
+        raise CompileError(f"parts must be some of {', '.join(known)}, "
+                           f"not {', '.join(sorted(parts)) or 'none'}")
+    return [name for part, names in known.items() if part in parts for name in names]
+
+
+def quantize_layer(
+    model: Model, scheme: SchemeMap, hardware: HardwareConfig, layer: int, names: Sequence[str],
+    calibration: Mapping[str, Floats],
+) -> dict[str, QuantizedLinear]:
+    """Quantized linears of a layer by name (q, k, ..., down).
+
+    calibration: float inputs of every linear, as `capture_activations` returns them.
+    """
+    prefix = f"layers.{layer}"
+
+    def spec(name: str) -> LinearSpec:
+        full = f"{prefix}.{name}"
+        bias = model.tensor(f"{full}.bias") if model.has(f"{full}.bias") else None
+        return LinearSpec(
+            name=full, input_name=f"{prefix}.{INPUT_OF[name]}", scheme=scheme.of(name),
+            weight=model.tensor(f"{full}.weight"), bias=bias,
+            blocks=model.blocks(f"{full}.weight"))
+
+    inputs = {f"{prefix}.{INPUT_OF[name]}": calibration[name] for name in names}
+    quantized = quantize_linears([spec(name) for name in names], inputs, hardware)
+    return {name: quantized[f"{prefix}.{name}"] for name in names}
+
+
+def compile_block(
+    model: Model, scheme: SchemeMap, hardware: HardwareConfig, *, layers: tuple[int, int],
+    tokens: Sequence[int], calibration: Sequence[int], parts: Set[str] = frozenset(("mlp", "qkvo")),
+) -> Build:
+    """Compile linear parts of decoder layers ``layers[0]..layers[1]-1`` on a text's activations.
+
+    tokens: the text whose float activations are the image's inputs; calibration: the text that
+    scales and codebooks come from, best another one. The metadata holds the accuracy of golden
+    against float. Raises CompileError or FrontendError in one line.
+    """
+    names = linear_names(parts)
+    first, last = layers
+    if not 0 <= first < last <= model.architecture.layers:
+        raise CompileError(f"layers {first}:{last} are not in the model's 0:"
+                           f"{model.architecture.layers}")
+    quantized: dict[str, dict[str, QuantizedLinear]] = {}
+    captured: dict[str, dict[str, Floats]] = {}
+    sources: dict[str, Floats] = {}
+    for layer in range(first, last):
+        prefix = f"layers.{layer}"
+        captured[prefix] = capture_activations(model, tokens, layer)
+        quantized[prefix] = quantize_layer(model, scheme, hardware, layer, names,
+                                           capture_activations(model, calibration, layer))
+        sources |= {f"{prefix}.{INPUT_OF[name]}": captured[prefix][name] for name in names}
+    graph = lower_block(quantized, sources, model.architecture.activation)
+    values = graph.evaluate()
+    accuracy: dict[str, float] = {}
+    for prefix, linears in quantized.items():
+        accuracy |= layer_errors(model, prefix, linears, captured[prefix], graph, values)
+    return compile_graph(graph, hardware, {
+        "model": model.source,
+        "architecture": model.architecture.name,
+        "scheme": scheme.name,
+        "layers": [first, last],
+        "parts": sorted(parts),
+        "tokens": [int(token) for token in tokens],
+        "linears": {
+            f"{prefix}.{name}": {
+                "scheme": scheme.of(name).name,
+                "shape": list(model.architecture.linear_shape(name)),
+            } for prefix, linears in quantized.items() for name in linears
+        },
+        "relative_error": accuracy,
     })
 
 

@@ -16,6 +16,11 @@ ALPHA_MAX = 4
 """Largest power-of-two channel factor (exponent) of an activation chunk."""
 
 
+KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,), "bool": (bool,), "int": (int,), "float": (int, float),
+}
+
+
 def bits_for(values: int) -> int:
     """Bits that count ``values`` different things, at least one."""
     return max(1, (values - 1).bit_length())
@@ -74,7 +79,7 @@ class HardwareConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            kinds = {"str": str, "bool": bool, "int": int, "float": (int, float)}[str(field.type)]
+            kinds = KINDS[str(field.type)]
             if not isinstance(value, kinds) or (field.type == "int" and isinstance(value, bool)):
                 raise ConfigError(f"{field.name} must be {field.type}, not {value!r}")
             if field.type in ("int", "float") and value <= 0:

@@ -7,60 +7,52 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from hw.config import HardwareConfig
 from hw.errors import LutripError
 from hw.register_map import register_map, register_map_markdown
 from hw.top import Accelerator
-from hw.verilog import Library, convert
+from hw.verilog import convert
 
 TOP = "lutrip_top"
-TARGETS = ("verilog", "vivado", "ecp5")
 MODULE = re.compile(r"^module (\\\S+ |[A-Za-z_]\w*)", re.MULTILINE)
 
 WAIVERS = """\
 `verilator_config
-// Waived for generated code, each with its reason:
-// Amaranth names every intermediate value, used or not, and keeps unused bits of records.
+// Waived for generated code, each with its reason.
+// Amaranth names every intermediate value and every field of a record, used or not.
 lint_off -rule UNUSEDSIGNAL
-// Unused outputs of a shared module are left open.
-lint_off -rule PINCONNECTEMPTY
-lint_off -rule PINMISSING
-// Amaranth's always blocks assign with blocking statements to simulate combinational `if`.
-lint_off -rule COMBDLY
-lint_off -rule BLKSEQ
-// Yosys writes its helper signal for initial values as a constant register.
-lint_off -rule INITIALDLY
-// Switch statements assign their default first instead of in a default branch.
+// Amaranth widens operands where it needs to; Yosys then drops the explicit extensions, and the
+// language's own extension rules give the same value.
+lint_off -rule WIDTHEXPAND
+// Yosys writes "is zero" as the logical negation of a vector.
+lint_off -rule WIDTHTRUNC
+// Registers have an initial value beside their reset, as FPGAs do.
+lint_off -rule PROCASSINIT
+// Every case statement stands behind a default assignment.
 lint_off -rule CASEINCOMPLETE
-// Several record views of one bus are declared in one scope and hide nothing.
-lint_off -rule VARHIDDEN
-// Values that an instruction does not use are driven to constants or left undriven by Yosys.
-lint_off -rule UNDRIVEN
 """
 
 
 def modules(config: HardwareConfig) -> dict[str, str]:
     """Verilog text of every module by name; stable from run to run."""
-    library = Library()
-    text = convert(Accelerator(config), TOP, library)
-    texts = [text, *library.modules.values()]
+    text = convert(Accelerator(config), TOP)
     escaped = {
         name.strip(): name.strip().removeprefix("\\").replace(".", "_").replace("$", "_")
-        for text in texts for name in MODULE.findall(text) if name.startswith("\\")
+        for name in MODULE.findall(text) if name.startswith("\\")
     }
+    for old, new in escaped.items():
+        text = text.replace(f"{old} ", f"{new} ")
     result: dict[str, str] = {}
-    for text in texts:
-        for old, new in escaped.items():
-            text = text.replace(f"{old} ", f"{new} ")
-        starts = [match.start() for match in MODULE.finditer(text)]
-        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-            body = text[start:end].strip() + "\n"
-            name = MODULE.match(body)
-            assert name is not None
-            assert name.group(1) not in result, f"two modules are called {name.group(1)}"
-            result[name.group(1)] = body
+    starts = [match.start() for match in MODULE.finditer(text)]
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        body = text[start:end].strip() + "\n"
+        name = MODULE.match(body)
+        assert name is not None
+        assert name.group(1) not in result, f"two modules are called {name.group(1)}"
+        result[name.group(1)] = body
     return result
 
 
@@ -85,6 +77,11 @@ def _ecp5(config: HardwareConfig, files: list[str]) -> dict[str, str]:
     }
 
 
+EXTRA: dict[str, Callable[[HardwareConfig, list[str]], dict[str, str]]] = {
+    "verilog": lambda _config, _files: {}, "vivado": _vivado, "ecp5": _ecp5,
+}
+
+
 def generate(config: HardwareConfig, out: Path, target: str = "verilog") -> dict[str, object]:
     """Write everything under ``out`` (replaced whole when finished) and return the manifest.
 
@@ -103,7 +100,7 @@ def generate(config: HardwareConfig, out: Path, target: str = "verilog") -> dict
         "target": target,
         "files": [f"verilog/{file}" for file in files],
     }
-    extra = {"vivado": _vivado, "ecp5": _ecp5}.get(target, lambda *_: {})(config, files)
+    extra = EXTRA[target](config, files)
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:

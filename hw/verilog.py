@@ -6,27 +6,25 @@ import re
 from typing import Any
 
 from amaranth import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Value
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 
 
 class Library:
-    """The platform of a conversion: collects the Verilog of shared modules by name."""
+    """The platform of a conversion: collects the RTLIL of shared modules by name."""
 
     def __init__(self) -> None:
         self.modules: dict[str, str] = {}
         self._circuits: dict[str, tuple[Any, ...]] = {}
 
     def add(self, name: str, component: Any) -> str:
-        """Verilog of ``component`` as module ``name``, converted on first use."""
+        """RTLIL of ``component`` as module ``name``, converted on first use."""
         key = (type(component), getattr(component, "config", None), repr(component.signature))
         if name not in self.modules:
             self._circuits[name] = key
             self.modules[name] = ""
-            self.modules[name] = convert(component, name, self)
-        else:
-            component._MustUse__used = True  # Amaranth warns of components it never elaborates.
+            self.modules[name] = _rtlil(component, name, self)
         assert self._circuits[name] == key, f"two different circuits are both called {name}"
         return self.modules[name]
 
@@ -53,7 +51,7 @@ class SharedModule(wiring.Component):
             direction = "i" if member.flow == In else "o"
             ports[f"{direction}_{'__'.join(str(part) for part in path)}"] = Value.cast(value)
         for port, signal in (("clk", ClockSignal()), ("rst", ResetSignal())):
-            if f"input {port};" in text:
+            if CLOCKED[port].search(text):
                 ports[f"i_{port}"] = signal
         return Instance(self.name, **ports)
 
@@ -66,10 +64,22 @@ def module(name: str, component: Any) -> Any:
     return SharedModule(name, component)
 
 
-def convert(component: Any, name: str, library: Library) -> str:
-    """Verilog of one module and of its unshared children, prefixed with its name."""
-    text: str = verilog.convert(
-        component, name=name, platform=library, emit_src=False, strip_internal_attrs=True
+CLOCKED = {port: re.compile(rf"wire width 1 input \d+\s+\\{port}$", re.MULTILINE)
+           for port in ("clk", "rst")}
+
+
+def _rtlil(component: Any, name: str, library: Library) -> str:
+    text: str = rtlil.convert(component, name=name, platform=library, emit_src=False)
+    return text
+
+
+def convert(component: Any, name: str) -> str:
+    """Verilog of a component and of everything below it, shared modules once."""
+    library = Library()
+    top = _rtlil(component, name, library)
+    # One run of Yosys for all modules: its start costs more than a module.
+    text: str = verilog._convert_rtlil_text(
+        "\n".join([*library.modules.values(), top]), strip_internal_attrs=True
     )
     return ZEROED.sub(_loop, text)
 

@@ -2,134 +2,174 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from reports.records import RunRecord
+from reports.facts import energy_range, labels
+from reports.records import ENGINES, RunRecord
 
-ENGINES = ("load", "search", "quantize", "linear", "drain", "activate", "store")
-COLOURS = dict(zip(
-    ENGINES, ("#4e79a7", "#59a14f", "#9c755f", "#e15759", "#f28e2b", "#b07aa1", "#76b7b2"),
-    strict=True,
-))
-STATES = {"busy": "#59a14f", "waiting": "#f28e2b", "idle": "#d9d9d9"}
+PALETTE = ("#3b6ea8", "#e08a2c", "#4f9d69", "#b2506e", "#7d6bb3", "#8c7a5b", "#4aa3b5", "#9aa0a6")
+COLOURS = dict(zip(ENGINES, PALETTE, strict=False))
+STATES = {"busy": "#3b6ea8", "waiting": "#e6b35a", "idle": "#e3e5e8"}
+INK = "#33383e"
+OUTLINED_SPANS = 300
+"""Up to this many spans have outlines in the timeline; more would be nothing but outline."""
+BYTES_PER_CYCLE = "bytes per cycle"
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#9aa0a6")
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     return figure, axes
+
+
+def _thousands(axis: Any) -> None:
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def _legend_below(figure: Figure, columns: int) -> None:
+    figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
 
 
 def engine_states(record: RunRecord) -> Figure:
     """Busy, waiting and idle cycles of each engine."""
-    figure, axes = _figure(8, 2.8)
+    figure, axes = _figure(8, 2.9)
     names = [engine["engine"] for engine in record["engines"]]
     left = [0] * len(names)
     for state, colour in STATES.items():
         widths = [engine[f"{state}_cycles"] for engine in record["engines"]]
-        axes.barh(names, widths, left=left, color=colour, label=state)
+        axes.barh(names, widths, left=left, color=colour, label=state, height=0.7)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("cycles")
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.18), frameon=False)
+    axes.set_xlim(0, max([1, *left]))
+    _thousands(axes.xaxis)
+    _legend_below(figure, 3)
     return figure
 
 
 def timeline(record: RunRecord) -> Figure:
     """When each engine ran which instruction."""
-    figure, axes = _figure(10, 2.8)
+    figure, axes = _figure(10, 2.7)
+    width = 0.4 if len(record.spans) <= OUTLINED_SPANS else 0.0
     for row, engine in enumerate(ENGINES):
         spans = [span for span in record.spans if span.engine == engine]
         axes.broken_barh(
             [(span.start_cycle, max(span.end_cycle - span.start_cycle, 1)) for span in spans],
-            (row - 0.4, 0.8), facecolors=COLOURS[engine], edgecolor="white", linewidth=0.3,
+            (row - 0.36, 0.72), facecolors=COLOURS[engine], edgecolor="white", linewidth=width,
         )
     axes.set_yticks(range(len(ENGINES)), ENGINES)
-    axes.invert_yaxis()
-    axes.set_xlim(0, max(record["cycles"], 1))
+    axes.set_ylim(len(ENGINES) - 0.4, -0.6)
+    axes.set_xlim(0, max([record["cycles"], 1, *(span.end_cycle for span in record.spans)]))
     axes.set_xlabel("cycle")
+    _thousands(axes.xaxis)
     return figure
 
 
 def port_bandwidth(record: RunRecord) -> Figure:
     """Average bandwidth of each memory port beside what the port can carry."""
-    figure, axes = _figure(8, 2.8)
+    figure, axes = _figure(8, 2.9)
     names = [port["port"] for port in record["ports"]]
-    axes.bar(names, [port["bytes_per_cycle"] for port in record["ports"]], color="#4e79a7",
-             label="average")
-    axes.plot(names, [port["limit_bytes_per_cycle"] for port in record["ports"]], "_",
-              color="#e15759", markersize=24, markeredgewidth=2, label="limit")
-    axes.set_ylabel("bytes per cycle")
-    axes.legend(frameon=False)
+    axes.bar(names, [port["limit_bytes_per_cycle"] for port in record["ports"]],
+             color=STATES["idle"], width=0.7, label="limit")
+    bars = axes.bar(names, [port["bytes_per_cycle"] for port in record["ports"]],
+                    color=STATES["busy"], width=0.7, label="average of the run")
+    axes.bar_label(bars, fmt="{:.3g}", padding=2, fontsize=8, color=INK)
+    axes.set_ylabel(BYTES_PER_CYCLE)
+    _legend_below(figure, 2)
     return figure
 
 
 def roofline(records: Sequence[RunRecord]) -> Figure:
-    """Operations per cycle over operations per byte, with the roofs of the hardware."""
-    figure, axes = _figure(8, 4)
-    roofs = records[0]["roofline"]
-    peak, bandwidth = roofs["peak_operations_per_cycle"], roofs["bytes_per_cycle"]
-    intensities = [record["roofline"]["operations_per_byte"] for record in records]
-    low, high = min([*intensities, peak / bandwidth]) / 4, max([*intensities, peak / bandwidth]) * 4
-    axes.plot([low, peak / bandwidth, high], [low * bandwidth, peak, peak], color="#555555",
-              label=f"roof: {bandwidth:g} B/cycle, {peak:g} operations/cycle")
-    for record in records:
-        point = record["roofline"]
-        axes.plot(point["operations_per_byte"], point["operations_per_cycle"], "o",
-                  label=record.name)
-    axes.set(xscale="log", yscale="log", xlabel="multiply-adds replaced or done per byte read",
-             ylabel="per cycle")
-    axes.legend(frameon=False, fontsize=8)
+    """Multiply-adds per cycle over multiply-adds per byte, with the roofs of the hardware."""
+    figure, axes = _figure(8, 4.2)
+    roofs = {
+        (record["roofline"]["peak_operations_per_cycle"], record["roofline"]["bytes_per_cycle"]):
+            record["hardware"]["name"] for record in records
+    }
+    points = [(record["roofline"]["operations_per_byte"],
+               record["roofline"]["operations_per_cycle"]) for record in records]
+    ridges = [peak / bandwidth for peak, bandwidth in roofs]
+    positive = [x for x, _ in points if x > 0]
+    low, high = min([*positive, *ridges]) / 4, max([*positive, *ridges]) * 4
+    for number, ((peak, bandwidth), hardware) in enumerate(roofs.items()):
+        axes.plot([low, peak / bandwidth, high], [low * bandwidth, peak, peak], color=INK,
+                  linestyle=("-", "--", ":")[number % 3], linewidth=1.3,
+                  label=f"{hardware}: {bandwidth:g} bytes, {peak:g} multiply-adds per cycle")
+    for number, (name, (x, y)) in enumerate(zip(labels(records), points, strict=True)):
+        axes.plot(x, y, "os^Dv<>P"[number % 8], markersize=8, color=PALETTE[number % len(PALETTE)],
+                  markeredgecolor="white", label=name, linestyle="none")
+    axes.set(xscale="log", yscale="log", xlabel="multiply-adds of the layers per byte moved",
+             ylabel="multiply-adds per cycle")
+    axes.grid(visible=True, which="major", color="#e3e5e8", linewidth=0.6)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
 def energy(records: Sequence[RunRecord]) -> Figure:
-    """Energy of each run by cause."""
-    figure, axes = _figure(8, 1.4 + 0.5 * len(records))
+    """Energy of each run by cause, with the uncertainty of the sum."""
+    figure, axes = _figure(8, 1.7 + 0.42 * len(records))
     causes = list(dict.fromkeys(
         cause["cause"] for record in records for cause in record["energy"]["causes"]
     ))
-    names = [record.name for record in records]
+    names = labels(records)
     left = [0.0] * len(records)
-    for cause in causes:
+    for number, cause in enumerate(causes):
         widths = [
             1e3 * sum(c["joules"] for c in record["energy"]["causes"] if c["cause"] == cause)
             for record in records
         ]
-        axes.barh(names, widths, left=left, label=cause)
+        axes.barh(names, widths, left=left, label=cause, height=0.66,
+                  color=PALETTE[number % len(PALETTE)],
+                  hatch="" if number < len(PALETTE) else "///", edgecolor="white", linewidth=0.3)
         left = [a + b for a, b in zip(left, widths, strict=True)]
+    ranges = [energy_range(record) for record in records]
+    axes.errorbar(left, names, fmt="none", ecolor=INK, capsize=3, linewidth=1, xerr=(
+        [max(0.0, total - 1e3 * low) for total, (low, _) in zip(left, ranges, strict=True)],
+        [max(0.0, 1e3 * high - total) for total, (_, high) in zip(left, ranges, strict=True)],
+    ))
     axes.invert_yaxis()
+    axes.set_xlim(left=0)
     axes.set_xlabel("mJ")
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend_below(figure, 4)
     return figure
 
 
-def comparison(records: Sequence[RunRecord], key: str, label: str) -> Figure:
+def comparison(
+    records: Sequence[RunRecord], value: Callable[[RunRecord], float], label: str
+) -> Figure:
     """One bar for each run."""
-    figure, axes = _figure(8, 0.8 + 0.4 * len(records))
-    bars = axes.barh([record.name for record in records], [record[key] for record in records],
-                     color="#4e79a7")
-    axes.bar_label(bars, fmt="{:,.4g}", padding=3)
+    figure, axes = _figure(6, 0.9 + 0.36 * len(records))
+    colours = [PALETTE[number % len(PALETTE)] for number in range(len(records))]
+    bars = axes.barh(labels(records), [value(record) for record in records], color=colours,
+                     height=0.68)
+    axes.bar_label(bars, fmt="{:,.4g}", padding=3, fontsize=9, color=INK)
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    axes.margins(x=0.15)
+    axes.margins(x=0.18)
+    axes.locator_params(axis="x", nbins=5)
     return figure
 
 
 def accuracy(records: Sequence[RunRecord]) -> Figure:
     """Relative error of each tensor against the float reference."""
     figure, axes = _figure(8, 3.2)
+    tensors = list(dict.fromkeys(row["tensor"] for record in records for row in record["accuracy"]))
     width = 0.8 / len(records)
-    for number, record in enumerate(records):
-        names = [row["tensor"] for row in record["accuracy"]]
-        places = [place + (number + 0.5) * width - 0.4 for place in range(len(names))]
-        axes.bar(places, [row["relative_error"] for row in record["accuracy"]], width,
-                 label=record.name)
-        axes.set_xticks(range(len(names)), names)
-    axes.set_ylabel("relative error")
-    axes.legend(frameon=False, fontsize=8)
+    for number, (name, record) in enumerate(zip(labels(records), records, strict=True)):
+        errors = {row["tensor"]: row["relative_error"] for row in record["accuracy"]}
+        places = [place + (number + 0.5) * width - 0.4 for place in range(len(tensors))]
+        axes.bar(places, [100 * errors.get(tensor, 0.0) for tensor in tensors], width * 0.92,
+                 label=name, color=PALETTE[number % len(PALETTE)])
+    axes.set_xticks(range(len(tensors)), tensors)
+    axes.set_ylabel("relative error, %")
+    if len(records) > 1:
+        _legend_below(figure, 5)
     return figure

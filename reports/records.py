@@ -1,16 +1,81 @@
-"""Results of runs, as `lutrip simulate` writes them, read back for reports."""
+"""Results of runs: the format of ``result.json`` and ``spans.json``, written and read back.
+
+A finished run is a folder with ``result.json`` (an object with the keys of ``FORMAT``; more keys
+are allowed) and ``spans.json`` (a list of the fields of `Span`). Keys carry their units. A
+folder that compares runs holds ``summary.json``: ``{"runs": [{"folder": NAME, ...}], ...}``,
+one folder beside it for each run.
+
+Meanings that the names do not say:
+
+- ``first_mismatch``: null, or the first value in which RTL and golden differ.
+- ``engines``: for each engine cycles in which it ran an instruction (busy), in which its next
+  instruction lacked tokens (waiting), and the rest up to ``cycles`` (idle).
+- ``energy.causes``: joules with the low and high end of their uncertainty; ``provenance`` says
+  where the energy values come from.
+- ``accuracy``: relative error (Frobenius norm of the difference over that of the reference) of
+  tensors of the block against the float forward pass.
+- ``roofline.operations``: multiply-adds of the layers times tokens, whatever computes them.
+- ``bits_per_weight``: bits read for each weight of the layers; ``weights`` through the weight
+  ports, ``centroids`` through the centroid port.
+- ``tokens_per_s`` and ``tokens_per_j`` are those of ``layers`` and ``parts`` alone.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compiler.image.image import write_atomically
 from hw.errors import LutripError
+from hw.isa import Engine
 
 RESULT = "result.json"
 TIMELINE = "spans.json"
+SUMMARY = "summary.json"
+ENGINES = tuple(engine.name.lower() for engine in Engine)
+
+OR_NULL = "or null"
+ANY_KEY = "any key"
+FORMAT: dict[str, Any] = {
+    "title": str, "model": str, "scheme": str, "hardware": {"name": str},
+    "configuration_hash": str, "layers": str, "parts": [str], "tokens": int, "instructions": int,
+    "simulated": bool, "simulator": str, "bit_exact": bool,
+    "first_mismatch": (OR_NULL, {
+        "instruction": int, "opcode": str, "op": str, "element": object, "expected": object,
+        "got": object, "cycle": object,
+    }),
+    "cycles": int, "clock_mhz": float, "latency_s": float, "tokens_per_s": float,
+    "energy_j": float, "tokens_per_j": float,
+    "energy": {"table": str, "causes": [{
+        "cause": str, "joules": float, "low_joules": float, "high_joules": float,
+        "provenance": str,
+    }]},
+    "engines": [{"engine": str, "busy_cycles": int, "waiting_cycles": int, "idle_cycles": int}],
+    "ports": [{
+        "port": str, "words": int, "bytes": int, "bytes_per_cycle": float,
+        "limit_bytes_per_cycle": float,
+    }],
+    "counters": {ANY_KEY: int},
+    "memory": {"latency_cycles": float, "bytes_per_cycle": float, "outstanding": int},
+    "accuracy": [{"tensor": str, "relative_error": float}],
+    "roofline": {
+        "operations": int, "bytes": int, "operations_per_byte": float,
+        "operations_per_cycle": float, "peak_operations_per_cycle": float,
+        "bytes_per_cycle": float,
+    },
+    "resources": {"lut": float, "ff": float, "bram36": float, "uram": float, "dsp": float},
+    "device": str, "fits": bool,
+    "bits_per_weight": {"weights": float, "centroids": float},
+    "lookups": int, "products": int,
+    "wall_s": float, "cycles_per_wall_s": float,
+    "memory_map": [{"section": str, "address": int, "bytes": int}],
+}
+"""Keys of a result and what they hold; ``float`` takes whole numbers too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +87,20 @@ class Span:
     start_cycle: int
     end_cycle: int
 
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise ValueError(f"{TIMELINE}: no engine is called {self.engine!r}")
+        for cycle in (self.start_cycle, self.end_cycle):
+            if not isinstance(cycle, int) or isinstance(cycle, bool) or cycle < 0:
+                raise ValueError(f"{TIMELINE}: cycles must be whole numbers, not {cycle!r}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run: the values of its result file and its instruction spans."""
 
     path: Path
-    values: dict[str, Any]
+    values: Mapping[str, Any]
     spans: tuple[Span, ...]
 
     def __getitem__(self, key: str) -> Any:
@@ -40,28 +112,89 @@ class RunRecord:
         return str(self.values["scheme"])
 
 
+def check(value: Any, form: Any, where: str) -> None:
+    """Raise ValueError, in one line, for the first value that is not of its form."""
+    if isinstance(form, tuple):
+        if value is not None:
+            check(value, form[1], where)
+    elif isinstance(form, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be an object, not {value!r:.40}")
+        if ANY_KEY in form:
+            form = dict.fromkeys(value, form[ANY_KEY])
+        for key, inner in form.items():
+            if key not in value:
+                raise ValueError(f"{where} lacks {key}")
+            check(value[key], inner, f"{where}.{key}")
+    elif isinstance(form, list):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where} must be a list, not {value!r:.40}")
+        for index, item in enumerate(value):
+            check(item, form[0], f"{where}[{index}]")
+    elif form is float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{where} must be a number, not {value!r:.40}")
+        if not math.isfinite(value):
+            raise ValueError(f"{where} must be finite, not {value}")
+    elif not isinstance(value, form) or (form is int and isinstance(value, bool)):
+        raise ValueError(f"{where} must be {form.__name__}, not {value!r:.40}")
+
+
+def run_record(
+    path: Path, values: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]
+) -> RunRecord:
+    """Check the values of a run and its spans; raises ValueError for the first that is wrong."""
+    check(values, FORMAT, "result")
+    try:
+        return RunRecord(path=path, values=values, spans=tuple(Span(**span) for span in spans))
+    except TypeError as error:
+        raise ValueError(f"{TIMELINE}: {error}") from None
+
+
+def write_record(record: RunRecord) -> None:
+    """Write both files of a run, the result last: a folder with a result is a finished run."""
+    spans = [dataclasses.asdict(span) for span in record.spans]
+    for name, value in ((TIMELINE, spans), (RESULT, record.values)):
+        text = json.dumps(value, indent=2 if name == RESULT else None, allow_nan=False)
+        write_atomically(record.path / name, f"{text}\n".encode())
+
+
 def load_record(folder: Path) -> RunRecord:
     """Read a simulated build; raises LutripError in one line when it is not one."""
-    path = folder / RESULT
+    values = _load(folder, RESULT)
+    spans = _load(folder, TIMELINE)
     try:
-        values = json.loads(path.read_text())
-        spans = json.loads((folder / TIMELINE).read_text())
-        return RunRecord(path=folder, values=values, spans=tuple(Span(**span) for span in spans))
-    except FileNotFoundError:
-        raise LutripError(
-            f"{folder}: holds no finished run; run 'lutrip simulate {folder}' first"
-        ) from None
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
-        raise LutripError(f"{path}: damaged result ({error}); simulate again") from None
+        check(spans, [{}], TIMELINE)
+        return run_record(folder, values, spans)
+    except ValueError as error:
+        raise LutripError(f"{folder}: damaged result ({error}); simulate again") from None
 
 
 def load_records(folder: Path) -> list[RunRecord]:
     """A run's own record, or those of the runs that a summary in the folder lists."""
-    summary = folder / "summary.json"
-    if (folder / RESULT).is_file() or not summary.is_file():
+    if not folder.is_dir():
+        raise LutripError(f"{folder}: no such folder; give the folder of a run or of a demo")
+    if (folder / RESULT).is_file() or not (folder / SUMMARY).is_file():
         return [load_record(folder)]
+    summary = _load(folder, SUMMARY)
     try:
-        runs = [run["folder"] for run in json.loads(summary.read_text())["runs"]]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise LutripError(f"{summary}: damaged summary ({error!r})") from None
-    return [load_record(folder / name) for name in runs]
+        check(summary, {"runs": [{"folder": str}]}, "summary")
+    except ValueError as error:
+        raise LutripError(f"{folder / SUMMARY}: damaged ({error}); run it again") from None
+    if not summary["runs"]:
+        raise LutripError(f"{folder / SUMMARY}: lists no runs")
+    return [load_record(folder / run["folder"]) for run in summary["runs"]]
+
+
+def _load(folder: Path, name: str) -> Any:
+    path = folder / name
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise LutripError(
+            f"{folder}: holds no finished run (no {name}); run 'lutrip simulate {folder}' first"
+        ) from None
+    except OSError as error:
+        raise LutripError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise LutripError(f"{path}: damaged ({error}); simulate again") from None

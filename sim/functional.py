@@ -89,21 +89,25 @@ class Machine:
 
     def run(self, program_address: int) -> FunctionalResult:
         """Run the program; raises LutripError naming the instruction that goes out of bounds."""
-        steps: dict[Opcode, Callable[[Fields], None]] = {
-            Opcode.LOAD: self.load, Opcode.SEARCH: self.search, Opcode.QUANTIZE: self.quantize,
-            Opcode.LUT: self.lut, Opcode.SIMD: self.simd, Opcode.DRAIN: self.drain,
-            Opcode.ACTIVATE: self.activate, Opcode.STORE: self.store,
-        }
         program = decode_program(self.memory[program_address:].tobytes())
         for self.index, (opcode, fields) in enumerate(program):
             try:
-                steps[opcode](fields)
+                self.step(opcode, fields)
             except (IndexError, ValueError) as error:
                 raise LutripError(f"instruction {self.index} ({opcode.name}): {error}") from None
         return FunctionalResult(
             memory=self.memory.tobytes(),
             beats={tap: self.collected(tap) for tap in TAPS},
         )
+
+    def step(self, opcode: Opcode, fields: Fields) -> None:
+        """Do what one instruction does."""
+        steps: dict[Opcode, Callable[[Fields], None]] = {
+            Opcode.LOAD: self.load, Opcode.SEARCH: self.search, Opcode.QUANTIZE: self.quantize,
+            Opcode.LUT: self.lut, Opcode.SIMD: self.simd, Opcode.DRAIN: self.drain,
+            Opcode.ACTIVATE: self.activate, Opcode.STORE: self.store,
+        }
+        steps[opcode](fields)
 
     def collected(self, tap: str) -> Beats:
         """All beats of a tap."""
@@ -209,7 +213,8 @@ class Machine:
         """Sums of table rows or computed rows."""
         config, tokens, rounds = self.config, fields["tokens"], fields["rounds"]
         form = RecordFormat.of(fields, config)
-        tables, indices = unpack_records(form, self.region(Opcode.LUT, fields), rounds)
+        data = self.region(Opcode.LUT, fields)
+        tables, indices = unpack_records(form, data, rounds, fields["port_stride"])
         if int(indices.max()) >= form.slices * ROW_ENTRIES:
             raise ValueError(f"index beyond the {form.slices * ROW_ENTRIES} entries of a row")
         # Copies: numba compiles once more for arrays that cannot be written.
@@ -234,7 +239,8 @@ class Machine:
         tokens, rounds = fields["tokens"], fields["rounds"]
         int4 = fields["mode"] == SimdMode.W4A4
         form = WeightFormat.of(fields, self.config)
-        weights, scales, minima = unpack_weights(form, self.region(Opcode.SIMD, fields))
+        data = self.region(Opcode.SIMD, fields)
+        weights, scales, minima = unpack_weights(form, data, fields["port_stride"])
         rows = operand_rows(tokens, int4)
         words = self.operand[fields["operands"] + np.arange(rounds * rows)]
         by_row = words.reshape(rounds, rows, -1).transpose(1, 0, 2).reshape(rows, -1)

@@ -60,6 +60,15 @@ def signed4(values: Ints) -> Ints:
     return signed
 
 
+def split_regions(data: bytes, ports: int, port_stride: int, size: int) -> Ints:
+    """First ``size`` bytes of each port's region, uint8 [ports, size]; raises ValueError."""
+    stride = port_stride * LINE_BYTES
+    if len(data) < (ports - 1) * stride + size:
+        raise ValueError(f"{len(data)} bytes do not hold {ports} regions {stride} bytes apart")
+    values = np.frombuffer(data, np.uint8)
+    return np.stack([values[port * stride:port * stride + size] for port in range(ports)])
+
+
 def pack_activations(x: Ints, words: int, config: HardwareConfig) -> bytes:
     """int16 [T, D] as rows of ``words`` port words, filled up with zeros."""
     padded = pad_axis(x.astype("<i2"), 1, words * config.word_elements)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.image.layout import align, pack_bits, pad_axis, unpack_bits
+from compiler.image.layout import align, pack_bits, pad_axis, split_regions, unpack_bits
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
 from hw.isa import LINE_BYTES, LutMode
@@ -141,12 +141,17 @@ def pack_records(form: RecordFormat, tables: Ints, indices: Ints) -> bytes:
     return pad_axis(regions, 1, form.port_stride(rounds) * LINE_BYTES).tobytes()
 
 
-def unpack_records(form: RecordFormat, data: bytes, rounds: int) -> tuple[Ints, Ints]:
-    """Tables (or codebooks) and indices as `pack_records` takes them, filled up."""
-    config = form.config
-    stride, ports = form.port_stride(rounds) * LINE_BYTES, config.weight_ports
-    regions = np.frombuffer(data, np.uint8, stride * ports).reshape(ports, stride)
+def unpack_records(
+    form: RecordFormat, data: bytes, rounds: int, port_stride: int
+) -> tuple[Ints, Ints]:
+    """Tables (or codebooks) and indices as `pack_records` takes them, filled up.
+
+    port_stride: lines from one port's region to the next; the last one may end early.
+    """
+    config, ports = form.config, form.config.weight_ports
     record_bytes = form.record_words * config.port_bytes
+    regions = split_regions(
+        data, ports, port_stride, rounds * config.positions_per_port * record_bytes)
     used = regions[:, :rounds * config.positions_per_port * record_bytes]
     by_port = used.reshape(ports, rounds, config.positions_per_port, record_bytes)
     records = by_port.transpose(1, 0, 2, 3).reshape(-1, record_bytes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.image.layout import align, pack_bits, pad_axis, signed4, unpack_bits
+from compiler.image.layout import align, pack_bits, pad_axis, signed4, split_regions, unpack_bits
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import LINE_BYTES, SimdMode
@@ -86,15 +86,18 @@ def pack_weights(form: WeightFormat, weights: Ints, scales: Ints, minima: Ints |
     return pad_axis(regions, 1, form.port_stride * LINE_BYTES).tobytes()
 
 
-def unpack_weights(form: WeightFormat, data: bytes) -> tuple[Ints, Ints, Ints]:
-    """Weights, scales and minima (zeros without) as `pack_weights` takes them, filled up."""
+def unpack_weights(
+    form: WeightFormat, data: bytes, port_stride: int
+) -> tuple[Ints, Ints, Ints]:
+    """Weights, scales and minima (zeros without) as `pack_weights` takes them, filled up.
+
+    port_stride: lines from one port's region to the next; the last one may end early.
+    """
     config, blocks, groups = form.config, form.blocks, form.groups
     ports, port_columns, depth = config.weight_ports, config.port_columns, config.simd_depth
     chunks = form.group_rounds * config.chunks_per_word
-    stride = form.port_stride * LINE_BYTES
-    regions = np.frombuffer(data, np.uint8, stride * ports).reshape(ports, stride)
-    used = regions[:, :blocks * groups * form.group_bytes]
-    rows = used.reshape(ports, blocks, groups, form.group_bytes)
+    rows = split_regions(data, ports, port_stride, blocks * groups * form.group_bytes)
+    rows = rows.reshape(ports, blocks, groups, form.group_bytes)
 
     def per_column(first: int) -> Ints:
         part = np.ascontiguousarray(rows[..., first:first + form.scale_bytes]).view("<i2")

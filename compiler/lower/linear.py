@@ -77,8 +77,11 @@ def permute_columns(linear: QuantizedLinear, order: Ints, name: str) -> Quantize
             scales=pick(linear.scales), dequantization=dequantization,
             minima=None if linear.minima is None else pick(linear.minima),
         )
-    places = np.arange(len(order)) // linear.group_columns
-    if (source // linear.group_columns != places)[there].any():
+    group_columns = linear.group_columns
+    if group_columns >= columns_of(linear):
+        group_columns = max(group_columns, len(order))
+    places = np.arange(len(order)) // group_columns
+    if (source // group_columns != places)[there].any():
         raise CompileError(f"{name}: the next layer's channel order crosses its groups of "
                            f"{linear.group_columns} columns; use longer column groups there or "
                            "trip_max 0 in the next layer")
@@ -86,10 +89,12 @@ def permute_columns(linear: QuantizedLinear, order: Ints, name: str) -> Quantize
     if isinstance(linear, RowgenLinear):
         return dataclasses.replace(
             linear, indices=pick(linear.indices), dequantization=dequantization,
+            group_columns=group_columns,
             codebooks=pad_axis(linear.codebooks, 1, max(groups, linear.codebooks.shape[1])),
         )
     return dataclasses.replace(
         linear, indices=pick(linear.indices), dequantization=dequantization,
+        group_columns=group_columns,
         tables=pad_axis(linear.tables, 2, max(groups, linear.tables.shape[2])),
     )
 

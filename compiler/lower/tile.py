@@ -123,7 +123,8 @@ class Tiler:
     def emit(self, first: int, last: int) -> None:
         """Emit all operations for tokens ``first..last-1``; raises OutOfSpaceError."""
         context, tokens = self.context, last - first
-        context.vector.reset()
+        for store in (context.vector, context.store, context.alphas, context.scales):
+            store.reset()
         for index, op in enumerate(self.graph.ops):
             if isinstance(op, Load):
                 self.emit_load(op, first, last)
@@ -249,7 +250,7 @@ class Tiler:
 
 def token_count(graph: Graph) -> int:
     """Tokens of the graph."""
-    return next(iter(graph.inputs.values())).shape[0]
+    return len(next(iter(graph.inputs.values())))
 
 
 def tile_graph(graph: Graph, config: HardwareConfig) -> Tiled:

@@ -51,7 +51,7 @@ def runs_native(blocks: QuantizedBlocks | None, scheme: SimdScheme) -> bool:
 def weight_group(blocks: QuantizedBlocks | None, scheme: SimdScheme) -> int:
     """Inputs that share a scale: the file's block length where its blocks run as they are."""
     if blocks is not None and runs_native(blocks, scheme):
-        return blocks.codes.shape[1] // blocks.scales.shape[1]
+        return int(blocks.codes.shape[1] // blocks.scales.shape[1])
     return scheme.group
 
 

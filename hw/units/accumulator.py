@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
 from hw.interfaces import Accumulate, AccumulatorRead
+from hw.units.accumulator_slice import SUM_BITS, AccumulatorSlice
+from hw.verilog import module
 
-SUM_BITS = 32
+SLICE_LANES = 4
+"""Lanes of a module: few make the Verilog simulator slower, many its generation."""
 
 
 class Accumulator(wiring.Component):
@@ -25,7 +28,7 @@ class Accumulator(wiring.Component):
     Members
     -------
     write : In(Accumulate), never refused
-    read : In(AccumulatorRead); wins no port of a bank that is written in the same cycle
+    read : In(AccumulatorRead), of a bank that is not written in the same cycle
     events : Out({accumulator_steps})
     """
 
@@ -44,11 +47,9 @@ class Accumulator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         write, read = self.write, self.read
-        width = self.config.lanes * SUM_BITS
-
         adding, first, bank, read_bank = Signal(), Signal(), Signal(), Signal()
         address = Signal(range(self.config.accumulator_words))
-        sums, old, new = Signal(width), Signal(width), Signal(width)
+        sums = Signal(self.config.lanes * SUM_BITS)
         m.d.sync += [adding.eq(write.valid), read_bank.eq(read.bank)]
         with m.If(write.valid):
             m.d.sync += [
@@ -57,29 +58,31 @@ class Accumulator(wiring.Component):
                 address.eq(write.address),
                 sums.eq(write.sums.as_value()),
             ]
+        m.d.comb += self.events.accumulator_steps.eq(adding)
 
-        stored = []
-        for index in range(2):
-            words = memory.Memory(
-                shape=width, depth=self.config.accumulator_words, init=[]
+        fetch = [write.valid & (write.bank == index) for index in range(2)]
+        width = SLICE_LANES * SUM_BITS
+        shown = []
+        for low in range(0, self.config.lanes * SUM_BITS, width):
+            part = module(
+                "accumulator_slice", AccumulatorSlice(SLICE_LANES, self.config.accumulator_words)
             )
-            m.submodules[f"bank{index}"] = words
-            source, sink = words.read_port(), words.write_port()
-            written = write.valid & (write.bank == index)
+            m.submodules[f"slice{low // width}"] = part
             m.d.comb += [
-                source.en.eq(written | (read.en & (read.bank == index))),
-                source.addr.eq(Mux(written, write.address, read.address)),
-                sink.en.eq(adding & (bank == index)),
-                sink.addr.eq(address),
-                sink.data.eq(new),
+                part.add.eq(adding),
+                part.bank.eq(bank),
+                part.first.eq(first),
+                part.add_address.eq(address),
+                part.sums.eq(sums[low:low + width]),
+                part.read_bank.eq(read_bank),
             ]
-            stored.append(source.data)
-
-        lanes = [slice(low, low + SUM_BITS) for low in range(0, width, SUM_BITS)]
-        m.d.comb += [
-            old.eq(Mux(bank, stored[1], stored[0])),
-            new.eq(Mux(first, sums, Cat((old[lane] + sums[lane])[:SUM_BITS] for lane in lanes))),
-            read.data.eq(Mux(read_bank, stored[1], stored[0])),
-            self.events.accumulator_steps.eq(adding),
-        ]
+            for index in range(2):
+                m.d.comb += [
+                    part.fetch[index].eq(fetch[index] | (read.en & (read.bank == index))),
+                    part.fetch_address[index].eq(
+                        Mux(fetch[index], write.address, read.address)
+                    ),
+                ]
+            shown.append(part.data)
+        m.d.comb += read.data.as_value().eq(Cat(shown))
         return m

@@ -16,6 +16,15 @@ TABLE_ENTRY = data.StructLayout({"base": signed(16), "delta": signed(16)})
 SEGMENT_BITS = (SEGMENTS - 1).bit_length()
 
 
+def TablePort() -> wiring.Signature:
+    """Writes to the segment tables; never refused."""
+    return wiring.Signature({
+        "valid": Out(1),
+        "address": Out(SEGMENT_BITS),
+        "data": Out(TABLE_ENTRY),
+    })
+
+
 class ActivationLane(wiring.Component):
     """One element of `hw.golden.activation.activate` in `STAGES` registered stages.
 
@@ -57,7 +66,7 @@ class ActivationLane(wiring.Component):
         ]
         fraction, base = Signal(FRACTION_BITS), Signal(signed(16))
         slope, value = Signal(signed(16 + FRACTION_BITS)), Signal(signed(17))
-        product, halves = Signal(signed(33)), Signal(signed(34))
+        product, halves = Signal(signed(32)), Signal(signed(33))
         stages = [
             [fraction.eq(self.x[:FRACTION_BITS])],
             [slope.eq(entry.data.delta * fraction), base.eq(entry.data.base)],
@@ -71,12 +80,3 @@ class ActivationLane(wiring.Component):
             with m.If(self.enable[stage]):
                 m.d.sync += statements
         return m
-
-
-def TablePort() -> wiring.Signature:
-    """Writes to the segment tables; never refused."""
-    return wiring.Signature({
-        "valid": Out(1),
-        "address": Out(SEGMENT_BITS),
-        "data": Out(TABLE_ENTRY),
-    })

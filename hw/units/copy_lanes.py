@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,19 +41,13 @@ class CopyLanes(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = self.config.entry_bits
-        entries = [self.row.word_select(entry, width) for entry in range(ROW_ENTRIES)]
         columns = []
         for lane in range(self.config.lanes):
-            column = Signal(width, name=f"column_{lane}")
-            # A Switch simulates faster than a part select with a variable offset.
-            with m.Switch(self.low.word_select(lane, layouts.INDEX_BITS)):
-                for entry, value in enumerate(entries):
-                    with m.Case(entry):
-                        m.d.comb += column.eq(value)
+            # Not a Switch: simulators make it a tree of branches that random indices mispredict.
+            column = self.row.word_select(self.low.word_select(lane, layouts.INDEX_BITS), width)
             if self.config.rowgen:
                 matches = self.high.word_select(lane, layouts.INDEX_BITS) == self.slice
-                columns.append(column & matches.replicate(width))
-            else:
-                columns.append(column)
+                column &= matches.replicate(width)
+            columns.append(column)
         m.d.sync += self.values.eq(Cat(columns))
         return m

@@ -45,7 +45,7 @@ class DequantizerLane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         total, multiplier = Signal(signed(33)), Signal(signed(16))
-        product, halves1 = Signal(signed(49)), Signal(signed(50))
+        product, halves1 = Signal(signed(48)), Signal(signed(49))
         stage1 = Signal(signed(32))
         scaled, halves2 = Signal(signed(51)), Signal(signed(52))
         biases = [Signal(signed(16), name=f"bias{stage}") for stage in range(STAGES - 1)]

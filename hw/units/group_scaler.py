@@ -57,7 +57,9 @@ class GroupScaler(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        multiplied, added, shifted = Signal(), Signal(), Signal()
+        multiplied = Signal()
+        added = Signal()
+        shifted = Signal()
         m.d.sync += [multiplied.eq(self.valid), added.eq(multiplied), shifted.eq(added)]
         product_bits = dot_bits(self.config) + SCALE_BITS
         product = Signal(signed(product_bits), reset_less=True)

@@ -64,7 +64,8 @@ class LookupSequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        fields, tag, step, row_bits = self.fields, self.tag, self.step, layouts.row_bits(self.config)
+        fields, tag, step = self.fields, self.tag, self.step
+        row_bits = layouts.row_bits(self.config)
         round_, slice_, token, block, group_block = (
             Signal(width, name=name)
             for name, width in (("round", 12), ("slice", 5), ("token", 8), ("block", 8),

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.golden.lookup import ROW_OFFSET
+from hw.golden.packing import INT8_OFFSET, WEIGHT_BITS
 from hw.units import lookup_layouts as layouts
 
 BYTE = 8
-FIELD_BITS = 18
-"""Distance of two packed products; a field holds the sum of 7 int8 products or fewer."""
-PACKED_BITS = 27 + BYTE
+PRODUCT_BITS = INT8_OFFSET + 16
+"""Both fields of a product: the low one entirely, as it borrows; of the high one, an entry."""
 
 
 def pack(high: Value, low: Value) -> Value:
-    """Two int8 factors in one 27-bit multiplier input."""
-    return ((high.as_signed() << FIELD_BITS) + low.as_signed())[:27].as_signed()
+    """Two int8 factors in one multiplier input (`hw.golden.packing.pack_int8`)."""
+    packed = (high.as_signed() << INT8_OFFSET) + low.as_signed()
+    return packed[:WEIGHT_BITS].as_signed()
 
 
 def unpack(total: Value) -> tuple[Value, Value]:
-    """High and low field of a sum of packed products: a negative low field borrowed from the high.
-
-    The layout is that of AMD WP486, "Deep Learning with INT8 Optimization on Xilinx Devices".
-    """
-    return (total >> FIELD_BITS) + total[FIELD_BITS - 1], total[:FIELD_BITS].as_signed()
+    """High and low field of a sum of packed products; a negative low field has borrowed."""
+    return (total[INT8_OFFSET:] + total[INT8_OFFSET - 1])[:16], total[:16]
 
 
 class RowGenerator(wiring.Component):
     """16 row entries of 16 bits: ``codebook @ x + 2**15``, or table entries passed through.
 
-    One row a cycle, 2 cycles after ``en``; held until the next one. 8 v multipliers: two
-    centroids share one. An entry outside 0..65535 wraps around; the compiler proves that none is.
+    One row a cycle, 2 cycles after ``en``; held until the next one. 8 v multipliers: the
+    products of two centroids share one, packed as in AMD WP486, "Deep Learning with INT8
+    Optimization on Xilinx Devices". An entry outside 0..65535 wraps around; the compiler proves
+    that none is.
 
     Parameters
     ----------
@@ -68,19 +68,21 @@ class RowGenerator(wiring.Component):
 
         computed: list[Value] = []
         for pair in range(ROW_ENTRIES // 2):
+            total = Signal(PRODUCT_BITS, name=f"total_{pair}")
             products = []
             for i in range(length):
                 low, high = (
                     self.source.word_select((2 * pair + half) * length + i, BYTE)
                     for half in range(2)
                 )
-                product = Signal(signed(PACKED_BITS), name=f"product_{pair}_{i}")
+                product = Signal(PRODUCT_BITS, name=f"product_{pair}_{i}")
                 x = self.x.word_select(i, BYTE).as_signed()
                 with m.If(self.en & self.compute):
                     m.d.sync += product.eq(pack(high, low) * x)
                 products.append(product)
-            high, low = unpack(sum(products[1:], products[0]))
-            computed += [(field + ROW_OFFSET)[:width] for field in (low, high)]
+            m.d.comb += total.eq(sum(products[1:], products[0]))
+            high, low = unpack(total)
+            computed += [low ^ ROW_OFFSET, high ^ ROW_OFFSET]
 
         zeros = Const(0, width - layouts.ENTRY_BITS)
         passed = Cat(

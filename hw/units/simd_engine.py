@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import and_
 from typing import Any
 
 from amaranth import Cat, Const, Module, Mux, Signal
@@ -17,7 +19,7 @@ from hw.units.group_scaler import GroupScaler
 from hw.units.packed_dot import ALPHA_BITS, PackedDot
 from hw.units.simd_operands import SimdOperands
 from hw.units.simd_sequencer import SimdSequencer
-from hw.units.weight_buffer import WeightBuffer, chunk_bits
+from hw.units.weight_buffer import WeightBuffer
 from hw.units.weight_region import WeightRegion
 from hw.verilog import module
 
@@ -93,10 +95,8 @@ class SimdEngine(wiring.Component):
 
         result = delayed(m, step.result, DOT_CYCLES - 1, "result")
         slot_en = delayed(m, step.result.valid, DOT_CYCLES - 1, "slot_en", reset_less=False)
-        buffers = [self._buffer(m, q, step, slot_en, result.slot) for q in range(len(self.words))]
-        m.d.comb += sequencer.full.eq(
-            Cat(Cat(buffer.full[half] for buffer in buffers).all() for half in range(2))
-        )
+        buffers = self._buffers(m, step, slot_en, result.slot)
+        m.d.comb += sequencer.full.eq(reduce(and_, (buffer.full for buffer in buffers)))
 
         self._scaled(m, buffers, operands, delayed(m, result, 1, "scaled"),
                      delayed(m, slot_en, 1, "even", reset_less=False))
@@ -129,33 +129,32 @@ class SimdEngine(wiring.Component):
                 m.d.comb += self.task.ready.eq(1)
                 m.next = "IDLE"
 
-    def _buffer(self, m: Module, q: int, step: Any, slot_en: Any, slot: Any) -> Any:
-        """Weight buffer of one port; the weights of a step come with its activations."""
+    def _buffers(self, m: Module, step: Any, slot_en: Any, slot: Any) -> list[Any]:
+        """Weight buffers of the ports; the weights of a step come with its activations."""
         config, task = self.config, self.task.payload
-        buffer = module("weight_buffer", WeightBuffer(config))
-        m.submodules[f"buffer{q}"] = buffer
-        wiring.connect(m, wiring.flipped(self.words[q]), buffer.i)
-        read = Signal(name=f"read{q}")
-        address = Signal(chunk_bits(config) + 1, name=f"address{q}", reset_less=True)
-        release = Signal(name=f"release{q}")
-        m.d.sync += [
-            read.eq(step.valid),
-            address.eq(Cat(step.chunk, step.half)),
-            release.eq(step.result.valid & step.release),
-        ]
-        m.d.comb += [
-            buffer.int8.eq(task.mode == SimdMode.W8A8),
-            buffer.has_min.eq(task.has_min),
-            buffer.last_chunk.eq(task.group_rounds * config.chunks_per_word - 1),
-            buffer.release.eq(release),
-            buffer.release_half.eq(address[-1]),
-            buffer.weight_en.eq(read),
-            buffer.weight_half.eq(address[-1]),
-            buffer.weight_chunk.eq(address[:-1]),
-            buffer.scale_en.eq(slot_en),
-            buffer.slot.eq(slot),
-        ]
-        return buffer
+        read = delayed(m, step.valid, 1, "read", reset_less=False)
+        half = delayed(m, step.half, 1, "half")
+        chunk = delayed(m, step.chunk, 1, "chunk")
+        release = delayed(m, step.result.valid & step.release, 1, "release", reset_less=False)
+        buffers = []
+        for q, words in enumerate(self.words):
+            buffer = module("weight_buffer", WeightBuffer(config))
+            m.submodules[f"buffer{q}"] = buffer
+            wiring.connect(m, wiring.flipped(words), buffer.i)
+            m.d.comb += [
+                buffer.int8.eq(task.mode == SimdMode.W8A8),
+                buffer.has_min.eq(task.has_min),
+                buffer.last_chunk.eq(task.group_rounds * config.chunks_per_word - 1),
+                buffer.release.eq(release),
+                buffer.release_half.eq(half),
+                buffer.weight_en.eq(read),
+                buffer.weight_half.eq(half),
+                buffer.weight_chunk.eq(chunk),
+                buffer.scale_en.eq(slot_en),
+                buffer.slot.eq(slot),
+            ]
+            buffers.append(buffer)
+        return buffers
 
     def _dot(self, m: Module, name: str, operands: Any, w0: Any, w1: Any) -> Any:
         """Packed dot products of two columns."""

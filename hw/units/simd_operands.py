@@ -57,7 +57,8 @@ class SimdOperands(wiring.Component):
         fetch = delayed(m, step.fetch, 1, "fetch")
         word = Signal(config.word_elements * 8, reset_less=True)
         alphas = Signal(ALPHA_BITS * config.chunks_per_word, reset_less=True)
-        factor, before = Signal(ALPHA_BITS), Signal(ALPHA_BITS, reset_less=True)
+        factor = Signal(ALPHA_BITS)
+        before = Signal(ALPHA_BITS, reset_less=True)
         m.d.comb += factor.eq(alphas)
         with m.If(valid):
             m.d.sync += [

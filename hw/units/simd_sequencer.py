@@ -70,31 +70,42 @@ class SimdSequencer(wiring.Component):
         m = Module()
         config, task, step = self.config, self.task, self.step
         paired = Signal()
-        steps, group_stride = Signal(8), Signal(16)
+        steps = Signal(8)
+        group_stride = Signal(16)
         m.d.comb += [
             paired.eq(task.mode == SimdMode.W4A4),
             steps.eq(Mux(paired, (task.tokens + 1) >> 1, task.tokens)),
         ]
         m.d.sync += group_stride.eq(task.group_rounds * steps)
 
-        half, slot = Signal(), Signal(SLOT_BITS)
+        half = Signal()
+        slot = Signal(SLOT_BITS)
         cycle = Signal(max(chunk_bits(config), bits_for(TOKEN_CYCLES)))
-        token, block = Signal(8), Signal(8)
+        token = Signal(8)
+        block = Signal(8)
         group = Signal(ROUND_BITS)
-        operand, operand_group = Signal(16), Signal(16)
-        alpha, alpha_group = Signal(12), Signal(12)
+        operand = Signal(16)
+        operand_group = Signal(16)
+        alpha = Signal(12)
+        alpha_group = Signal(12)
         row = Signal(12)
 
-        last_cycle, in_word = Signal.like(cycle), Signal.like(cycle)
-        going, token_end, group_end, block_end = Signal(), Signal(), Signal(), Signal()
+        last_cycle = Signal.like(cycle)
+        in_word = Signal.like(cycle)
+        going = Signal()
+        resting = Signal()
+        token_end = Signal()
+        group_end = Signal()
+        block_end = Signal()
         m.d.comb += [
             last_cycle.eq(task.group_rounds * config.chunks_per_word - 1),
             in_word.eq(cycle & (config.chunks_per_word - 1)),
-            going.eq(self.run & ~self.done & self.full.bit_select(half, 1)),
+            going.eq(self.run & ~self.done & (self.full.bit_select(half, 1) | resting)),
+            resting.eq(cycle > last_cycle),
             token_end.eq(going & (cycle >= last_cycle) & (cycle >= TOKEN_CYCLES - 1)),
             group_end.eq(token_end & (token == steps - 1)),
             block_end.eq(group_end & (group == self.groups - 1)),
-            step.valid.eq(going & (cycle <= last_cycle)),
+            step.valid.eq(going & ~resting),
             step.fetch.eq(in_word == 0),
             step.first.eq(cycle == 0),
             step.last.eq(cycle == last_cycle),

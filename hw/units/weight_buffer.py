@@ -71,8 +71,10 @@ class WeightBuffer(wiring.Component):
         chunk_words = config.port_columns * config.simd_depth * 8 // config.port_bits
         scale_words = config.port_columns * SCALE_BITS // config.port_bits
 
-        half, slot = Signal(), Signal(SLOT_BITS)
-        word, chunk = Signal(range(chunk_words + scale_words)), Signal(chunk_bits(config))
+        half = Signal()
+        slot = Signal(SLOT_BITS)
+        word = Signal(range(chunk_words + scale_words))
+        chunk = Signal(chunk_bits(config))
         section = Signal(2)
         scales, minima, weights = 0, 1, 2
         taken = self.i.valid & self.i.ready

@@ -51,7 +51,8 @@ class WeightRegion(wiring.Component):
         config, task = self.config, self.task
         int8_words = config.port_columns * config.simd_depth * 8 // config.port_bits
         scale_words = config.port_columns * 16 // config.port_bits
-        group_words, words = Signal(GROUP_WORD_BITS), Signal(COUNT_BITS)
+        group_words = Signal(GROUP_WORD_BITS)
+        words = Signal(COUNT_BITS)
         pending = Signal(config.weight_ports)
         m.submodules.divider = divider = Divider(ROUND_BITS, DIVISOR_BITS, ROUND_BITS)
         chunk_words = Mux(task.mode == SimdMode.W8A8, int8_words, int8_words // 2)

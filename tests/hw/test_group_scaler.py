@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hw.fixed import round_shift
 from hw.units.group_scaler import LATENCY, GroupScaler, mass_bits
 from hw.units.packed_dot import dot_bits, int4_dot_bits
-from tests.hw.engine_models import SMALL
+from tests.hw.engines import load_config
 
+SMALL = load_config(port_bits=64, lanes=16)
 INT16 = st.integers(-(1 << 15), (1 << 15) - 1)
 
 

@@ -23,20 +23,7 @@ from hw.isa import LutMode, Opcode
 from hw.units.lut_engine import LutEngine
 from hw.units.record_fetch import RecordFetch
 from tests.hw import formal
-from tests.hw.lut_records import pack_records
-
-MINI = HardwareConfig(
-    name="mini", device="none", clock_mhz=50, port_bits=64, weight_ports=1, vector_length=2,
-    lanes=16, chains=1, chain_length=8, l2_search=False, rowgen=True, simd=False, simd_depth=1,
-    group_max=4, tokens_max=16, accumulator_words=64, vector_words=64, operand_words=256,
-    table_words=128, index_blocks=8, activation_lanes=1, read_fifo_words=16,
-)
-TINY = dataclasses.replace(
-    MINI, name="tiny", port_bits=128, weight_ports=2, lanes=32, tokens_max=8, table_words=64,
-)
-WIDE = dataclasses.replace(
-    MINI, name="wide", port_bits=128, weight_ports=4, lanes=64, rowgen=False, index_blocks=3,
-)
+from tests.hw.lut_records import MINI, TINY, WIDE, pack_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +196,7 @@ def test_mode_matches_golden(case: str) -> None:
                       int4=int4))
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 1000), rounds=st.integers(1, 4), tokens=st.integers(1, 5),
     blocks=st.integers(1, 4), blocks_per_group=st.integers(1, 4),
@@ -305,8 +292,11 @@ class HeldFetch(wiring.Component):
         # Reset until the fields are there: the proof may begin in any state.
         m.submodules.fetch = ResetInserter(age < 2)(fetch)
         m.d.comb += [
-            fetch.fields.eq(fields), fetch.operand.data.eq(self.i.p.codes), fetch.start.eq(age == 3),
-            self.o.payload.eq(fetch.commands[0].payload), self.o.valid.eq(fetch.commands[0].valid),
+            fetch.fields.eq(fields),
+            fetch.operand.data.eq(self.i.p.codes),
+            fetch.start.eq(age == 3),
+            self.o.payload.eq(fetch.commands[0].payload),
+            self.o.valid.eq(fetch.commands[0].valid),
             fetch.commands[0].ready.eq(self.o.ready),
         ]
         with m.If((age == 0) & self.i.valid):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hw.isa import SimdMode
 from hw.units.packed_dot import LATENCY, PackedDot
 from hw.units.packed_multiplier import pack_activation
-from tests.hw.engine_models import SMALL
-from tests.hw.engines import pack
+from tests.hw.engines import load_config, pack
 
+SMALL = load_config(port_bits=64, lanes=16)
 ONE_INPUT = dataclasses.replace(SMALL, lanes=64, simd_depth=1)
 CASES = 1 << 16
 

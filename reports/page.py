@@ -1,0 +1,170 @@
+"""The report page of a run or of several runs: one HTML file with its figures inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from compiler.image.image import write_atomically
+from reports import facts, figures
+from reports.numbers import MEANINGS, Fact, Tag, number, percent, quantity
+from reports.records import RunRecord, load_records
+
+REPORT = "report.html"
+FIGURES = "figures"
+DOTS_PER_INCH = 150
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn figure: PNG bytes, and what a reader who cannot see it is told."""
+
+    file: str
+    title: str
+    tag: Tag
+    png: bytes
+
+    @property
+    def source(self) -> Markup:
+        """The picture as the address of an img element, without a file of its own."""
+        return Markup(f"data:image/png;base64,{base64.b64encode(self.png).decode()}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPart:
+    """Everything that the page shows of one run."""
+
+    label: str
+    record: RunRecord
+    headline: list[Fact]
+    what_ran: list[Fact]
+    verdict: str
+    findings: list[str]
+    resources: list[dict[str, str]]
+    device: Any
+    counters: list[dict[str, str]]
+    pictures: dict[str, Picture]
+
+
+def draw(figure: Figure, file: str, title: str, tag: Tag) -> Picture:
+    """Render a figure; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white",
+                   metadata={"Software": None})
+    return Picture(file=file, title=title, tag=tag, png=buffer.getvalue())
+
+
+def run_pictures(record: RunRecord, prefix: str, *, alone: bool) -> dict[str, Picture]:
+    """Figures of one run; those that a comparison repeats only when the run stands alone."""
+    drawn = {
+        "timeline": draw(figures.timeline(record), f"{prefix}timeline.png",
+                         "Instructions on each engine over time", Tag.SIMULATED),
+    }
+    if record["engines"]:
+        drawn["engines"] = draw(figures.engine_states(record), f"{prefix}engines.png",
+                                "Busy, waiting and idle cycles of each engine", Tag.SIMULATED)
+    if record["ports"]:
+        drawn["ports"] = draw(figures.port_bandwidth(record), f"{prefix}ports.png",
+                              "Bytes per cycle of each port, of its limit", Tag.SIMULATED)
+    return drawn | (shared_pictures([record], prefix) if alone else {})
+
+
+def shared_pictures(records: Sequence[RunRecord], prefix: str = "") -> dict[str, Picture]:
+    """Figures that show any number of runs."""
+    drawn = {
+        "roofline": draw(figures.roofline(records), f"{prefix}roofline.png",
+                         "Points simulated, roofs modelled", Tag.SIMULATED),
+    }
+    if any(record["energy"]["causes"] for record in records):
+        drawn["energy"] = draw(figures.energy(records), f"{prefix}energy.png",
+                               "Energy by cause, with the uncertainty of the sum", Tag.MODELLED)
+    if any(record["accuracy"] for record in records):
+        drawn["accuracy"] = draw(figures.accuracy(records), f"{prefix}accuracy.png",
+                                 "Relative error of each tensor against float", Tag.SIMULATED)
+    return drawn
+
+
+def comparison_pictures(records: Sequence[RunRecord]) -> dict[str, Picture]:
+    """Figures that show runs side by side."""
+    bars = {
+        "cycles": (lambda record: record["cycles"], "cycles", Tag.SIMULATED),
+        "bits": (lambda record: record["bits_per_weight"]["weights"],
+                 "bits read per weight, without centroids", Tag.SIMULATED),
+        "tokens_per_j": (lambda record: record["tokens_per_j"],
+                         "tokens per joule, these layers only", Tag.MODELLED),
+    }
+    drawn = {
+        name: draw(figures.comparison(records, value, label), f"{name}.png",
+                   label[0].upper() + label[1:], tag)
+        for name, (value, label, tag) in bars.items()
+    }
+    return drawn | shared_pictures(records)
+
+
+def run_part(record: RunRecord, label: str, *, alone: bool) -> RunPart:
+    """Derive and draw what the page shows of one run."""
+    prefix = "" if alone else re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") + "-"
+    return RunPart(
+        label=label, record=record, headline=facts.headline(record),
+        what_ran=facts.what_ran(record), verdict=facts.verdict(record),
+        findings=facts.findings(record), resources=facts.resource_rows(record),
+        device=facts.device_of(record), counters=facts.counter_rows(record),
+        pictures=run_pictures(record, prefix, alone=alone),
+    )
+
+
+def _template(name: str) -> str:
+    return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def render(records: Sequence[RunRecord]) -> tuple[str, list[Picture]]:
+    """The page of one run, or of several that it compares, and the figures inside."""
+    alone = len(records) == 1
+    runs = [run_part(record, label, alone=alone)
+            for record, label in zip(records, facts.labels(records), strict=True)]
+    shared = {} if alone else comparison_pictures(records)
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(number=number, scope=facts.scope)
+    environment.globals.update(
+        quantity=quantity, percent=percent, Tag=Tag, meanings=MEANINGS,
+        energy_range=facts.energy_range, largest_error=facts.largest_error,
+    )
+    title = str(records[0]["title"]) if alone else "Runs side by side"
+    template = environment.get_template("run_page.html" if alone else "comparison_page.html")
+    text = template.render(title=title, runs=runs, pictures=shared)
+    pictures = [*shared.values(), *(p for run in runs for p in run.pictures.values())]
+    return text, pictures
+
+
+def write_report(folder: Path) -> dict[str, Any]:
+    """Write ``report.html`` and ``figures/*.png`` of a run or demo folder.
+
+    Returns ``report``, ``figures`` (paths), ``runs`` (names) and ``all_bit_exact``. Raises
+    LutripError, and writes nothing, for a folder without finished runs or with damaged ones.
+    """
+    records = load_records(folder)
+    text, pictures = render(records)
+    place = folder / FIGURES
+    place.mkdir(exist_ok=True)
+    for picture in pictures:
+        write_atomically(place / picture.file, picture.png)
+    write_atomically(folder / REPORT, text.encode())
+    return {
+        "report": str(folder / REPORT),
+        "figures": [str(place / picture.file) for picture in pictures],
+        "runs": facts.labels(records),
+        "all_bit_exact": all(record["bit_exact"] for record in records),
+    }

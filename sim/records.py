@@ -1,0 +1,128 @@
+"""What goes into a simulation and what comes out, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from hw.config import HardwareConfig
+from hw.errors import ConfigError
+from sim.compare import Mismatch, TapResult
+
+OUTSTANDING_MAX = 64
+LATENCY_MIN = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModel:
+    """External memory as each port sees it; all ports have their own channel.
+
+    latency_cycles: from an accepted address to its first word, and from the last written word to
+    the response; at least 2. bytes_per_cycle: limit of one port, None for a word every cycle.
+    outstanding: bursts that a port accepts ahead, 1..64.
+    """
+
+    latency_cycles: int = 64
+    bytes_per_cycle: float | None = None
+    outstanding: int = 16
+
+    def __post_init__(self) -> None:
+        if self.latency_cycles < LATENCY_MIN:
+            raise ConfigError(f"memory latency must be at least {LATENCY_MIN} cycles, "
+                              f"not {self.latency_cycles}")
+        if self.bytes_per_cycle is not None and self.bytes_per_cycle <= 0:
+            raise ConfigError("memory bytes per cycle must be positive, "
+                              f"not {self.bytes_per_cycle}")
+        if not 1 <= self.outstanding <= OUTSTANDING_MAX:
+            raise ConfigError(f"outstanding bursts must be 1..{OUTSTANDING_MAX}, "
+                              f"not {self.outstanding}")
+
+    def plusargs(self, config: HardwareConfig, words: int) -> list[str]:
+        """Arguments for the testbench's memory of ``words`` port words."""
+        rate = Fraction(1)
+        if self.bytes_per_cycle is not None:
+            share = Fraction(self.bytes_per_cycle) / config.port_bytes
+            rate = min(rate, share.limit_denominator(1024)) or Fraction(1, 1024)
+        return [
+            f"+words={words}", f"+latency={self.latency_cycles}",
+            f"+outstanding={self.outstanding}", f"+rate_words={rate.numerator}",
+            f"+rate_cycles={rate.denominator}",
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationResult:
+    """One run of the circuit.
+
+    status: done, error, hang or max_cycles (stopped by the limit). errors: causes of an error
+    (names of `hw.register_map.ERROR_BITS`, and ``memory`` for an access that the memory refused).
+    cycles: from start to end of the program, as the accelerator counted them. counters: all
+    counters by name. bit_exact: the program ended without error and every beat of every compared
+    tap was as expected. wall_s: the run loop alone, without building and loading.
+    output: bytes of the requested memory region.
+    """
+
+    simulator: str
+    simulator_version: str
+    status: str
+    errors: tuple[str, ...]
+    cycles: int
+    counters: Mapping[str, int]
+    bit_exact: bool
+    taps: tuple[TapResult, ...]
+    mismatches: tuple[Mismatch, ...]
+    busy_engines: tuple[str, ...]
+    waiting_engines: tuple[str, ...]
+    wall_s: float
+    build_s: float
+    run_dir: Path
+    waves: Path | None
+    output: bytes | None
+
+    @property
+    def first_mismatch(self) -> Mismatch | None:
+        """The earliest difference, None when there is none."""
+        return self.mismatches[0] if self.mismatches else None
+
+    @property
+    def done(self) -> bool:
+        """The program ended without error."""
+        return self.status == "done"
+
+    @property
+    def error(self) -> bool:
+        """The accelerator reported an error."""
+        return self.status == "error"
+
+    @property
+    def hang(self) -> bool:
+        """The watchdog ended the run."""
+        return self.status == "hang"
+
+    @property
+    def cycles_per_s(self) -> float:
+        """Simulated cycles for each second of the run loop."""
+        return self.cycles / self.wall_s if self.wall_s else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON, keys with units."""
+        first = self.first_mismatch
+        return {
+            "simulator": self.simulator,
+            "simulator_version": self.simulator_version,
+            "simulated": True,
+            "status": self.status,
+            "errors": list(self.errors),
+            "bit_exact": self.bit_exact,
+            "first_mismatch": None if first is None else asdict(first),
+            "taps": [asdict(tap) for tap in self.taps],
+            "cycles": self.cycles,
+            "counters": dict(self.counters),
+            "wall_s": self.wall_s,
+            "build_s": self.build_s,
+            "cycles_per_s": self.cycles_per_s,
+            "waves": None if self.waves is None else str(self.waves),
+        }
