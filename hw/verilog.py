@@ -70,7 +70,7 @@ CLOCKED = {port: re.compile(rf"wire width 1 input \d+\s+\\{port}$", re.MULTILINE
 
 def _rtlil(component: Any, name: str, library: Library) -> str:
     text: str = rtlil.convert(component, name=name, platform=library, emit_src=False)
-    return text
+    return ZEROS.sub("", text)
 
 
 def convert(component: Any, name: str) -> str:
@@ -81,17 +81,21 @@ def convert(component: Any, name: str) -> str:
     text: str = verilog._convert_rtlil_text(
         "\n".join([*library.modules.values(), top]), strip_internal_attrs=True
     )
-    return ZEROED.sub(_loop, text)
+    return MEMORY.sub(_loop, text)
 
 
-ZEROED = re.compile(r"  initial begin\n((?:    (\S+ ?)\[\d+\] = \d+'h0+;\n)+)  end\n")
+MEMORY = re.compile(r"^  reg \[\d+:0\] (\S+ ?)\[(\d+):0\];$", re.MULTILINE)
+ZEROS = re.compile(
+    r"^  cell \$meminit_v2 .*\n(?:    parameter .*\n)+    connect \\ADDR .*\n"
+    r"    connect \\DATA \d+'0+\n    connect \\EN .*\n  end\n", re.MULTILINE)
+"""Amaranth writes the initial zeros of a memory bit by bit; large memories take Yosys minutes."""
 
 
 def _loop(match: re.Match[str]) -> str:
-    """A memory of zeros as a loop instead of a line for each word."""
-    words, name = match.group(1).count("\n"), match.group(2).strip()
-    index = f"{name.lstrip(chr(92)).replace('.', '_').replace('$', '_')}_word"
+    """The initial zeros of a memory as a loop."""
+    name, last = match.group(1), int(match.group(2))
+    index = re.sub(r"\W", "_", name.strip().removeprefix("\\")) + "_word"
     return (
-        f"  integer {index};\n  initial for ({index} = 0; {index} < {words}; "
-        f"{index} = {index} + 1) {match.group(2)}[{index}] = 0;\n"
+        f"{match.group(0)}\n  integer {index};\n  initial for ({index} = 0; {index} <= {last}; "
+        f"{index} = {index} + 1) {name}[{index}] = 0;"
     )

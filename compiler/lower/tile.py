@@ -270,9 +270,8 @@ def tile_graph(graph: Graph, config: HardwareConfig) -> Tiled:
         except OutOfSpaceError as error:
             if size == 1:
                 raise CompileError(
-                    f"hardware {config.name}: {error.store} holds {error.size}, one token of "
-                    f"{graph.ops[0].name.split('.')[0]} needs {error.needed} more; use larger "
-                    "hardware or fewer layers") from None
+                    f"hardware {config.name}: {error.store} holds {error.size}, too few even for "
+                    f"one token ({error.needed} more are needed); use larger hardware") from None
             while -(-total // parts) == size:
                 parts += 1
     context = tiler.context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,13 +41,20 @@ class CopyLanes(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = self.config.entry_bits
+        quarters = [self.row.word_select(place, 4 * width) for place in range(4)]
         columns = []
         for lane in range(self.config.lanes):
-            # Not a Switch: simulators make it a tree of branches that random indices mispredict.
-            column = self.row.word_select(self.low.word_select(lane, layouts.INDEX_BITS), width)
+            # Two steps, as simulators make a Switch a tree of branches that random indices
+            # mispredict, and shift the whole row for one part select.
+            index = self.low.word_select(lane, layouts.INDEX_BITS)
+            nearest = Signal(4 * width, name=f"nearest_{lane}")
+            m.d.comb += nearest.eq(Cat(entry.word_select(index[:2], width) for entry in quarters))
+            column = nearest.word_select(index[2:], width)
             if self.config.rowgen:
-                matches = self.high.word_select(lane, layouts.INDEX_BITS) == self.slice
-                column &= matches.replicate(width)
+                matches = Signal(name=f"matches_{lane}")
+                high = self.high.word_select(lane, layouts.INDEX_BITS)
+                m.d.comb += matches.eq(high == self.slice)
+                column = Mux(matches, column, 0)
             columns.append(column)
         m.d.sync += self.values.eq(Cat(columns))
         return m

@@ -59,10 +59,10 @@ class PackedDot(wiring.Component):
     -------
     mode : In(2), `SimdMode`; constant while a group is under way
     step : In(`dot_step_layout`)
-    w0, w1 : In(simd_depth * 8), weights of the two columns: bytes, or nibbles from bit 0 upward
-    activations : In(simd_depth x signed(18)), from `pack_activation`
-    dots : Out(2 x signed(`dot_bits`)), both columns of the token (the even one in W4A4)
-    odd_dots : Out(2 x signed(`int4_dot_bits`)), both columns of the odd token (W4A4 only)
+    bytes, nibbles : 2 x In(simd_depth * 8 or 4), int8 or int4 weights of the two columns
+    activations : simd_depth x In(signed(18)), from `pack_activation`
+    dots : 2 x Out(signed(`dot_bits`)), both columns of the token (the even one in W4A4)
+    odd_dots : 2 x Out(signed(`int4_dot_bits`)), both columns of the odd token (W4A4 only)
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -70,13 +70,11 @@ class PackedDot(wiring.Component):
         super().__init__({
             "mode": In(2),
             "step": In(dot_step_layout()),
-            "w0": In(config.simd_depth * 8),
-            "w1": In(config.simd_depth * 8),
-            "activations": In(
-                data.ArrayLayout(signed(packing.ACTIVATION_BITS), config.simd_depth)
-            ),
-            "dots": Out(data.ArrayLayout(signed(dot_bits(config)), 2)),
-            "odd_dots": Out(data.ArrayLayout(signed(int4_dot_bits(config)), 2)),
+            "bytes": In(config.simd_depth * 8).array(2),
+            "nibbles": In(config.simd_depth * packing.NIBBLE_BITS).array(2),
+            "activations": In(signed(packing.ACTIVATION_BITS)).array(config.simd_depth),
+            "dots": Out(signed(dot_bits(config))).array(2),
+            "odd_dots": Out(signed(int4_dot_bits(config))).array(2),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -95,10 +93,15 @@ class PackedDot(wiring.Component):
             m.d.comb += [
                 cell.valid.eq(valid),
                 cell.int8.eq(int8),
-                cell.w0.eq(self._weight(self.w0, k, int8)),
-                cell.w1.eq(self._weight(self.w1, k, int8)),
                 cell.activation.eq(self.activations[k]),
             ]
+            for column in range(2):
+                m.d.comb += [
+                    cell.bytes[column].eq(self.bytes[column].word_select(k, 8)),
+                    cell.nibbles[column].eq(
+                        self.nibbles[column].word_select(k, packing.NIBBLE_BITS)
+                    ),
+                ]
             products.append(cell.product)
 
         total = Signal(SUM_BITS, reset_less=True)
@@ -124,12 +127,6 @@ class PackedDot(wiring.Component):
             self._accumulate(m, stages[4], step, ended, end, odd_parts[column],
                              self.odd_dots[column], f"odd_dot{column}")
         return m
-
-    @staticmethod
-    def _weight(weights: Any, k: int, int8: Any) -> Any:
-        """Weight k of a chunk, sign-extended."""
-        nibble = weights.word_select(k, packing.NIBBLE_BITS).as_signed()
-        return Mux(int8, weights.word_select(k, 8).as_signed(), nibble)
 
     def _decode(self, m: Module, total: Any, parts: list[Any], odd_parts: list[Any]) -> None:
         """Take the packed sum apart as `hw.golden.packing` defines it."""

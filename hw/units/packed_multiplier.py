@@ -34,7 +34,7 @@ class PackedMultiplier(wiring.Component):
     -------
     valid : In(1), the operands are there
     int8 : In(1), lay the weights out as int8, else as int4
-    w0, w1 : In(signed(8)), weights of two columns (int4 sign-extended)
+    bytes, nibbles : 2 x In(signed(8)) and 2 x In(signed(4)), int8 and int4 weights of two columns
     activation : In(signed(18)), from `pack_activation`
     product : Out(signed(45)), valid 2 cycles after its operands
     """
@@ -43,8 +43,8 @@ class PackedMultiplier(wiring.Component):
         super().__init__({
             "valid": In(1),
             "int8": In(1),
-            "w0": In(signed(8)),
-            "w1": In(signed(8)),
+            "bytes": In(signed(8)).array(2),
+            "nibbles": In(signed(packing.NIBBLE_BITS)).array(2),
             "activation": In(signed(packing.ACTIVATION_BITS)),
             "product": Out(signed(PRODUCT_BITS)),
         })
@@ -57,14 +57,15 @@ class PackedMultiplier(wiring.Component):
         held = Signal()
         m.d.sync += held.eq(self.valid)
         with m.If(self.valid):
-            m.d.sync += [
-                packed_weights.eq(Mux(
-                    self.int8,
-                    (self.w1 << packing.INT8_OFFSET) + self.w0,
-                    (self.w1 << packing.INT4_OFFSET) + self.w0,
-                )),
-                activation.eq(self.activation),
-            ]
+            m.d.sync += activation.eq(self.activation)
+            with m.If(self.int8):
+                m.d.sync += packed_weights.eq(
+                    (self.bytes[1] << packing.INT8_OFFSET) + self.bytes[0]
+                )
+            with m.Else():
+                m.d.sync += packed_weights.eq(
+                    (self.nibbles[1] << packing.INT4_OFFSET) + self.nibbles[0]
+                )
         with m.If(held):
             m.d.sync += product.eq(packed_weights * activation)
         m.d.comb += self.product.eq(product)

@@ -6,7 +6,7 @@ from functools import reduce
 from operator import and_
 from typing import Any
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -156,17 +156,15 @@ class SimdEngine(wiring.Component):
             buffers.append(buffer)
         return buffers
 
-    def _dot(self, m: Module, name: str, operands: Any, w0: Any, w1: Any) -> Any:
-        """Packed dot products of two columns."""
+    def _dot(self, m: Module, name: str, operands: Any, weights: list[tuple[Any, Any]]) -> Any:
+        """Packed dot products of two columns, each with its weights as bytes and as nibbles."""
         dot = module("packed_dot", PackedDot(self.config))
         m.submodules[name] = dot
-        m.d.comb += [
-            dot.mode.eq(self.task.payload.mode),
-            dot.step.eq(operands.dot_step),
-            dot.activations.eq(operands.activations),
-            dot.w0.eq(w0),
-            dot.w1.eq(w1),
-        ]
+        m.d.comb += [dot.mode.eq(self.task.payload.mode), dot.step.eq(operands.dot_step)]
+        for column, (as_bytes, as_nibbles) in enumerate(weights):
+            m.d.comb += [dot.bytes[column].eq(as_bytes), dot.nibbles[column].eq(as_nibbles)]
+        for mine, activation in zip(dot.activations, operands.activations, strict=True):
+            m.d.comb += mine.eq(activation)
         return dot
 
     def _scaled(self, m: Module, buffers: Any, operands: Any, result: Any, even: Any) -> None:
@@ -174,12 +172,10 @@ class SimdEngine(wiring.Component):
         config, task = self.config, self.task.payload
         odd = delayed(m, even & result.pair, 1, "odd", reset_less=False)
         # The sum of the activations is their dot product with weights that are all 1.
-        ones = Mux(
-            task.mode == SimdMode.W8A8,
-            Const(int.from_bytes(b"\x01" * config.simd_depth, "little"), config.simd_depth * 8),
-            int("1" * config.simd_depth, 16),
-        )
-        mass = self._dot(m, "mass", operands, ones, 0)
+        ones = [
+            (int("01" * config.simd_depth, 16), int("1" * config.simd_depth, 16)), (0, 0)
+        ]
+        mass = self._dot(m, "mass", operands, ones)
         token_mass = Signal(mass.dots[0].shape())
         chosen_mass = Mux(odd, mass.odd_dots[0], mass.dots[0])
         m.d.comb += token_mass.eq(Mux(task.has_min, chosen_mass, 0))
@@ -187,8 +183,9 @@ class SimdEngine(wiring.Component):
         for pair in range(config.lanes // 2):
             q, column = divmod(2 * pair, config.port_columns)
             buffer = buffers[q]
+            columns = range(column, column + 2)
             dot = self._dot(
-                m, f"dot{pair}", operands, buffer.weights[column], buffer.weights[column + 1]
+                m, f"dot{pair}", operands, [(buffer.bytes[c], buffer.nibbles[c]) for c in columns]
             )
             for c in range(2):
                 scaler = module("group_scaler", GroupScaler(config))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth import Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
@@ -30,7 +30,7 @@ class SimdOperands(wiring.Component):
     mode : In(2), `SimdMode`
     step : In(`chunk_layout`)
     operand, alpha : Out(MemoryRead), read once for each word
-    activations : Out(simd_depth x signed(18)), packed
+    activations : simd_depth x Out(signed(18)), packed
     dot_step : Out(`dot_step_layout`), level with ``activations``
     """
 
@@ -41,9 +41,7 @@ class SimdOperands(wiring.Component):
             "step": In(chunk_layout(config)),
             "operand": Out(MemoryRead(16, config.word_elements * 8)),
             "alpha": Out(MemoryRead(12, ALPHA_BITS * config.chunks_per_word)),
-            "activations": Out(
-                data.ArrayLayout(signed(packing.ACTIVATION_BITS), config.simd_depth)
-            ),
+            "activations": Out(signed(packing.ACTIVATION_BITS)).array(config.simd_depth),
             "dot_step": Out(dot_step_layout()),
         })
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -37,9 +37,9 @@ class WeightBuffer(wiring.Component):
     full : Out(2), halves that hold a whole group
     release : In(1), release_half : In(1), the half may be filled again
     weight_en : In(1), weight_half : In(1), weight_chunk : In
-    weights : Out(port_columns x simd_depth * 8), bytes, or nibbles from bit 0 upward
+    bytes, nibbles : port_columns x Out(simd_depth * 8 or 4), int8 or int4 weights
     scale_en : In(1), slot : In(SLOT_BITS)
-    scales, minima : Out(port_columns x signed(16))
+    scales, minima : port_columns x Out(signed(16))
     """
 
     i: stream.Interface
@@ -58,11 +58,12 @@ class WeightBuffer(wiring.Component):
             "weight_en": In(1),
             "weight_half": In(1),
             "weight_chunk": In(chunk_bits(config)),
-            "weights": Out(data.ArrayLayout(config.simd_depth * 8, columns)),
+            "bytes": Out(config.simd_depth * 8).array(columns),
+            "nibbles": Out(config.simd_depth * 4).array(columns),
             "scale_en": In(1),
             "slot": In(SLOT_BITS),
-            "scales": Out(data.ArrayLayout(signed(SCALE_BITS), columns)),
-            "minima": Out(data.ArrayLayout(signed(SCALE_BITS), columns)),
+            "scales": Out(signed(SCALE_BITS)).array(columns),
+            "minima": Out(signed(SCALE_BITS)).array(columns),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -108,25 +109,25 @@ class WeightBuffer(wiring.Component):
 
         write = Cat(chunk, half)
         read = Cat(self.weight_chunk, self.weight_half)
-        row = [
+        whole = Cat(
             self._bank(m, f"weights{n}", 2 << chunk_bits(config),
                        taken & (section == weights) & (word == n), write, self.weight_en, read)
             for n in range(chunk_words)
-        ]
-        whole = Cat(row)
+        )
         for column in range(config.port_columns):
-            m.d.comb += self.weights[column].eq(Mux(
-                self.int8,
-                whole.word_select(column, config.simd_depth * 8),
-                whole.word_select(column, config.simd_depth * 4),
-            ))
+            m.d.comb += [
+                self.bytes[column].eq(whole.word_select(column, config.simd_depth * 8)),
+                self.nibbles[column].eq(whole.word_select(column, config.simd_depth * 4)),
+            ]
         for name, member in (("scales", scales), ("minima", minima)):
-            m.d.comb += getattr(self, name).eq(Cat(
+            row = Cat(
                 self._bank(m, f"{name}{n}", 1 << SLOT_BITS,
                            taken & (section == member) & (word == n), slot,
                            self.scale_en, self.slot)
                 for n in range(scale_words)
-            ))
+            )
+            for column, value in enumerate(getattr(self, name)):
+                m.d.comb += value.eq(row.word_select(column, SCALE_BITS))
         return m
 
     def _bank(

@@ -45,8 +45,10 @@ class Exhaustive(Elaboratable):
             dot.step.first.eq(1),
             dot.step.last.eq(1),
             dot.activations[0].eq(pack_activation(dot.mode, byte)),
-            dot.w0.eq(w0),
-            dot.w1.eq(w1),
+            dot.bytes[0].eq(w0),
+            dot.bytes[1].eq(w1),
+            dot.nibbles[0].eq(w0),
+            dot.nibbles[1].eq(w1),
         ]
         w0, w1, byte = self.split(operands[LATENCY])
         if self.mode == SimdMode.W4A4:
@@ -105,20 +107,22 @@ def run_groups(mode, groups, config=SMALL):
     activations = [Signal(8, name=f"a{k}") for k in range(config.simd_depth)]
     for k, byte in enumerate(activations):
         m.d.comb += dut.activations[k].eq(pack_activation(dut.mode, byte))
-    bits = 8 if mode == SimdMode.W8A8 else 4
+    columns, bits = (dut.bytes, 8) if mode == SimdMode.W8A8 else (dut.nibbles, 4)
     trace, ends = [], []
 
     async def cycle(ctx, step):
         ctx.set(dut.step, step)
-        *_, dots, odd_dots = await ctx.tick().sample(dut.dots, dut.odd_dots)
-        trace.append([[dots[column], odd_dots[column]] for column in range(2)])
+        *_, dot0, odd0, dot1, odd1 = await ctx.tick().sample(
+            dut.dots[0], dut.odd_dots[0], dut.dots[1], dut.odd_dots[1]
+        )
+        trace.append([[dot0, odd0], [dot1, odd1]])
 
     async def drive(ctx):
         ctx.set(dut.mode, mode)
         for weights, a, alphas in groups:
             for c, alpha in enumerate(alphas):
-                ctx.set(dut.w0, pack(weights[0, c], bits))
-                ctx.set(dut.w1, pack(weights[1, c], bits))
+                for column, values in zip(columns, weights[:, c], strict=True):
+                    ctx.set(column, pack(values, bits))
                 for k, byte in enumerate(activations):
                     value = int(a[0, c, k])
                     if mode == SimdMode.W4A4:

@@ -89,8 +89,9 @@ def multiply(mode, rows):
         ctx.set(dut.mode, mode)
         for n in range(len(rows) + 2):
             w0, w1, byte = (int(value) for value in rows[min(n, len(rows) - 1)])
-            ctx.set(dut.cell.w0, w0)
-            ctx.set(dut.cell.w1, w1)
+            weights = dut.cell.bytes if mode == SimdMode.W8A8 else dut.cell.nibbles
+            ctx.set(weights[0], w0)
+            ctx.set(weights[1], w1)
             ctx.set(dut.byte, byte & 255)
             if n >= 2:
                 products.append(ctx.get(dut.cell.product))
