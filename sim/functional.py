@@ -190,9 +190,9 @@ class Machine:
         mask = np.ones((tokens, rounds, 2 * words.shape[2]), np.uint8)
         if int4:
             words = (words & 15) << (4 * (token % 2))[..., None].astype(np.uint8)
-            for parity in (0, 1):
-                mask[parity::2, :, 1 - parity::2] = 0
-            keep = np.where(token % 2, 0x0F, 0xF0).astype(np.uint8)[..., None]
+            # The even token clears the odd one's nibbles, so that every word is defined.
+            mask[1::2, :, ::2] = 0
+            keep = np.where(token % 2, 0x0F, 0).astype(np.uint8)[..., None]
             for t in range(tokens):
                 self.operand[address[t]] = (self.operand[address[t]] & keep[t]) | words[t]
         else:

@@ -1,0 +1,219 @@
+"""Energy of a run: events x table + clock + static power.
+
+Counters are turned into physical events by `EVENTS`, one line for each cause. Events of logic that
+no counter sees (control, queues) are in the clock's share only, which all flip-flops have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.resources import MUX16_LUTS, URAM_DEPTH, Resources
+from sim.energy_table import Bounds, EnergyTable
+
+COMPUTE, ON_CHIP, OFF_CHIP = "compute", "on-chip memory", "off-chip memory"
+CLOCK, STATIC = "clock", "static"
+GROUPS = (COMPUTE, ON_CHIP, OFF_CHIP, CLOCK, STATIC)
+URAM_BITS, BRAM_BITS = 72, 36
+INDEX_BITS = 4
+PACKED_PRODUCTS = {"simd_steps_w4a4": 4, "simd_steps_w4a8": 2, "simd_steps_w8a8": 2}
+"""Products of one multiplier (AMD WP486 and WP521)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What one count of a counter does.
+
+    counter: its name, or a prefix ending in ``_`` of several. cause: engine or memory it is charged
+    to. luts, ffs: logic cells and flip-flops whose data changes (times the data toggle rate).
+    multiplies: multiplier operations. reads, writes: bits of on-chip memory, whose depth decides
+    between block RAM and UltraRAM. offchip: bits of external memory.
+    """
+
+    counter: str
+    cause: str
+    group: str
+    luts: Callable[[HardwareConfig], float] | None = None
+    ffs: Callable[[HardwareConfig], float] | None = None
+    multiplies: Callable[[HardwareConfig], float] | None = None
+    reads: Callable[[HardwareConfig], float] | None = None
+    writes: Callable[[HardwareConfig], float] | None = None
+    depth: Callable[[HardwareConfig], int] = lambda config: 0
+    offchip: Callable[[HardwareConfig], float] | None = None
+
+
+def _distances(c: HardwareConfig) -> int:
+    return c.positions * c.act_codes_max * c.vector_length
+
+
+def _simd_event(counter: str, tokens: int) -> Event:
+    """A multiplier array step: packed products and one lane sum for each column and token."""
+    return Event(
+        counter=counter, cause="linear (multiplier array)", group=COMPUTE,
+        multiplies=lambda c: tokens * c.lanes * c.simd_depth / PACKED_PRODUCTS[counter],
+        luts=lambda c: tokens * 24 * c.lanes, ffs=lambda c: tokens * 24 * c.lanes,
+    )
+
+
+EVENTS: tuple[Event, ...] = (
+    # Distance: 17-bit subtract, absolute value, maximum for each element; compare for each unit.
+    Event(counter="search_steps", cause="search", group=COMPUTE,
+          luts=lambda c: 3 * 17 * _distances(c) + 2 * 17 * c.positions * c.act_codes_max,
+          ffs=lambda c: 17 * _distances(c)),
+    Event(counter="centroid_words", cause="search", group=COMPUTE, ffs=lambda c: c.port_bits),
+    Event(counter="quantize_steps", cause="quantize", group=COMPUTE,
+          multiplies=lambda c: 2 * c.word_elements, luts=lambda c: 160 * c.word_elements,
+          ffs=lambda c: 120 * c.word_elements),
+    # Copy multiplexers, then the cascaded adders, in every position lane.
+    Event(counter="lut_steps", cause="linear (lookup)", group=COMPUTE,
+          luts=lambda c: c.positions * c.lanes * (c.entry_bits * MUX16_LUTS + c.field_bits),
+          ffs=lambda c: c.positions * c.lanes * (c.entry_bits + c.field_bits)),
+    Event(counter="lut_steps", cause="index buffers", group=ON_CHIP,
+          reads=lambda c: c.positions * c.lanes * INDEX_BITS),
+    Event(counter="rowgen_rows", cause="linear (row generator)", group=COMPUTE,
+          multiplies=lambda c: ROW_ENTRIES * c.vector_length / 2,
+          luts=lambda c: 20 * ROW_ENTRIES * c.vector_length,
+          ffs=lambda c: 20 * ROW_ENTRIES * c.vector_length),
+    Event(counter="row_reads", cause="table buffers", group=ON_CHIP,
+          reads=lambda c: 8 * ROW_ENTRIES),
+    Event(counter="table_words", cause="table buffers", group=ON_CHIP,
+          writes=lambda c: c.port_bits),
+    _simd_event("simd_steps_w4a4", 2),
+    _simd_event("simd_steps_w4a8", 1),
+    _simd_event("simd_steps_w8a8", 1),
+    Event(counter="scaler_steps", cause="linear (multiplier array)", group=COMPUTE,
+          multiplies=lambda c: 2 * c.lanes, luts=lambda c: 90 * c.lanes,
+          ffs=lambda c: 120 * c.lanes),
+    Event(counter="weight_words", cause="weight buffers", group=ON_CHIP,
+          writes=lambda c: c.port_bits, reads=lambda c: c.port_bits),
+    Event(counter="accumulator_steps", cause="accumulator", group=ON_CHIP,
+          reads=lambda c: 32 * c.lanes, writes=lambda c: 32 * c.lanes,
+          depth=lambda c: c.accumulator_words),
+    Event(counter="drain_steps", cause="drain", group=COMPUTE,
+          multiplies=lambda c: 6 * c.word_elements, luts=lambda c: 200 * c.word_elements,
+          ffs=lambda c: 250 * c.word_elements),
+    Event(counter="drain_steps", cause="accumulator", group=ON_CHIP,
+          reads=lambda c: 32 * c.lanes, depth=lambda c: c.accumulator_words),
+    Event(counter="activate_steps", cause="activate", group=COMPUTE,
+          multiplies=lambda c: 2 * c.activation_lanes, luts=lambda c: 80 * c.activation_lanes,
+          ffs=lambda c: 120 * c.activation_lanes),
+    Event(counter="activate_steps", cause="function tables", group=ON_CHIP,
+          reads=lambda c: 32 * c.activation_lanes),
+    Event(counter="vector_reads", cause="vector memory", group=ON_CHIP,
+          reads=lambda c: c.port_bits, depth=lambda c: c.vector_words),
+    Event(counter="vector_writes", cause="vector memory", group=ON_CHIP,
+          writes=lambda c: c.port_bits, depth=lambda c: c.vector_words),
+    Event(counter="operand_reads", cause="operand store", group=ON_CHIP,
+          reads=lambda c: 8 * c.word_elements),
+    Event(counter="operand_writes", cause="operand store", group=ON_CHIP,
+          writes=lambda c: 8 * c.word_elements),
+    Event(counter="read_words_", cause="reads", group=OFF_CHIP, offchip=lambda c: c.port_bits),
+    Event(counter="read_words_", cause="read buffers", group=ON_CHIP,
+          reads=lambda c: c.port_bits, writes=lambda c: c.port_bits),
+    Event(counter="write_words", cause="writes", group=OFF_CHIP, offchip=lambda c: c.port_bits),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyItem:
+    """Joules of one cause, with bounds."""
+
+    group: str
+    cause: str
+    joules: Bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """Energy of a run by cause, and the time that it covers."""
+
+    table: str
+    device: str
+    seconds: float
+    items: tuple[EnergyItem, ...]
+
+    @property
+    def total(self) -> Bounds:
+        """All joules."""
+        return sum((item.joules for item in self.items), Bounds(0, 0, 0))
+
+    def groups(self) -> dict[str, Bounds]:
+        """Joules of each group of `GROUPS`."""
+        return {
+            group: sum((item.joules for item in self.items if item.group == group),
+                       Bounds(0, 0, 0))
+            for group in GROUPS
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """For JSON, keys with units."""
+        total = self.total
+        return {
+            "table": self.table, "device": self.device, "latency_s": self.seconds,
+            "energy_j": total.value, "energy_lower_j": total.lower, "energy_upper_j": total.upper,
+            "power_w": total.value / self.seconds if self.seconds else 0.0,
+            "simulated": False,
+            "causes": [
+                {"group": item.group, "cause": item.cause, "energy_j": item.joules.value,
+                 "energy_lower_j": item.joules.lower, "energy_upper_j": item.joules.upper}
+                for item in self.items
+            ],
+        }
+
+
+def _memory(table: EnergyTable, bits: float, deep: bool, kind: str) -> Bounds:
+    """One access of ``bits``; kind is read or write."""
+    if deep:
+        toggles = table["data_toggle"] * table[f"uram_{kind}_bit"]
+        return table[f"uram_{kind}"] * (bits / URAM_BITS) + toggles * bits
+    return table[f"bram_{kind}_36"] * (bits / BRAM_BITS)
+
+
+def event_energy(event: Event, table: EnergyTable, config: HardwareConfig) -> Bounds:
+    """Joules of one count."""
+    deep = event.depth(config) >= URAM_DEPTH
+    total = Bounds(0, 0, 0)
+    for count, key in ((event.luts, "lut_toggle"), (event.ffs, "ff_toggle")):
+        if count is not None:
+            total += table[key] * table["data_toggle"] * count(config)
+    if event.multiplies is not None:
+        total += table["dsp_multiply"] * event.multiplies(config)
+    if event.reads is not None:
+        total += _memory(table, event.reads(config), deep, "read")
+    if event.writes is not None:
+        total += _memory(table, event.writes(config), deep, "write")
+    if event.offchip is not None:
+        total += table["offchip_bit"] * event.offchip(config)
+    return total
+
+
+def energy(
+    counters: Mapping[str, int], config: HardwareConfig, resources: Resources, table: EnergyTable
+) -> Energy:
+    """Energy of a run from its counters; the circuit's size sets the clock's share.
+
+    Raises ValueError when a counter that `EVENTS` needs is missing.
+    """
+    seconds = counters["cycles"] / (config.clock_mhz * 1e6)
+    causes: dict[tuple[str, str], Bounds] = {}
+    for event in EVENTS:
+        names = [name for name in counters if name == event.counter
+                 or (event.counter.endswith("_") and name.startswith(event.counter))]
+        if not names:
+            raise ValueError(f"no counter {event.counter}")
+        joules = event_energy(event, table, config) * sum(counters[name] for name in names)
+        key = (event.group, event.cause)
+        causes[key] = causes.get(key, Bounds(0, 0, 0)) + joules
+    loads = table["clock_loads_per_ff"] * resources.ff * table["clock_enable"]
+    causes[CLOCK, "clock tree"] = table["clock_load_cycle"] * loads * counters["cycles"]
+    causes[STATIC, "device leakage"] = table["static"] * seconds
+    causes[STATIC, f"{table.memory} background"] = table["memory_background"] * seconds
+    causes[STATIC, "processor"] = table["processor"] * seconds
+    return Energy(
+        table=table.name, device=table.device, seconds=seconds,
+        items=tuple(EnergyItem(group=group, cause=cause, joules=joules)
+                    for (group, cause), joules in causes.items()),
+    )
