@@ -1,70 +1,46 @@
-"""Builds the testbench and the circuit for a simulator; unchanged builds are reused."""
+"""Builds the testbench and the circuit for a simulator; unchanged builds are reused.
+
+The commands of cocotb's own Verilator build keep every signal (``--public-flat-rw``), which stops
+Verilator from optimizing; here only signals that Python touches stay visible.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cocotb_tools import runner as cocotb_runner
+import cocotb_tools.config
+from cocotb_tools.runner import Icarus
 
 from hw.errors import ToolError
 from sim.testbench import control_file
-from sim.toolchain import Tool, Verilator
+from sim.toolchain import Tool, Verilator, find_compiler
 
 TIMESCALE = ("1ns", "1ps")
 TOPLEVEL = "tb"
+PREFIX = "Vtop"
 VERILATOR_FLAGS = (
     "--timing", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert",
     "-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS", "-std=gnu++20",
 )
 OPTIMIZE = "OPT_FAST=-O2"
 COMPLETE = "complete"
+RUNTIME_OBJECTS = "verilated*.o"
 JOBS = min(2, os.cpu_count() or 1)
 
 
-class VerilatorRunner(cocotb_runner.Verilator):
-    """cocotb's runner without ``--public-flat-rw``, which keeps every signal of the circuit.
-
-    Signals that Python touches are named by the testbench's control file instead; the wheel's
-    makefile gets the variables that it lacks; waves are FST.
-    """
-
-    def __init__(self, tool: Verilator) -> None:
-        super().__init__()
-        self.tool = tool
-
-    def _simulator_in_path_build_only(self) -> None:
-        self.executable = str(self.tool.path)
-
-    def _build_command(self) -> list[list[str]]:
-        self.env |= self.tool.environment()
-        verilate, make = super()._build_command()
-        verilate.remove("--public-flat-rw")
-        if self.waves:
-            verilate[verilate.index("--trace")] = "--trace-fst"
-        make[make.index("-j") + 1] = str(JOBS)
-        return [verilate, [*make, *self.tool.make_variables(), OPTIMIZE]]
-
-
-def cocotb_simulator(tool: Tool) -> cocotb_runner.Runner:
-    """cocotb's runner for a tool."""
-    if isinstance(tool, Verilator):
-        return VerilatorRunner(tool)
-    return cocotb_runner.Icarus()
-
-
-def build_key(sources: Sequence[Path], testbench: str, tool: Tool, *words: str) -> str:
-    """Hash of everything a build depends on."""
+def key_of(*parts: str, files: Sequence[Path] = ()) -> str:
+    """Hash of texts and of files' names and contents."""
     digest = hashlib.sha256()
-    for text in (tool.name, tool.version, testbench, control_file(), *VERILATOR_FLAGS, OPTIMIZE,
-                 *words):
-        digest.update(text.encode() + b"\0")
-    for source in sources:
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:24]
 
 
@@ -93,30 +69,80 @@ def cached(build_dir: Path, key: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
+def verilate(
+    tool: Verilator, sources: Sequence[Path], main: Path, folder: Path, build_dir: Path, log: Path,
+    flags: Sequence[str],
+) -> None:
+    """Compile module ``tb`` with the C++ program ``main`` to ``folder/tb``.
+
+    Verilator's own runtime is compiled once for each set of flags and then reused.
+    Raises ToolError with the log's path.
+    """
+    commands = [
+        [str(tool.path), "-cc", "--exe", "-Mdir", str(folder), "--top-module", TOPLEVEL,
+         "--prefix", PREFIX, "-o", TOPLEVEL, "--timescale", "/".join(TIMESCALE),
+         *VERILATOR_FLAGS, *flags, str(main), *map(str, sources)],
+        ["make", "-j", str(JOBS), "-C", str(folder), "-f", f"{PREFIX}.mk", OPTIMIZE,
+         *tool.make_variables()],
+    ]
+    runtime = key_of(tool.version, find_compiler().version, *VERILATOR_FLAGS, *flags)
+    shared = build_dir / f"runtime-{runtime}"
+    for objects in shared.glob(RUNTIME_OBJECTS):
+        shutil.copy(objects, folder)
+    environment = {**os.environ, **tool.environment()}
+    # A make above this one (make test) must not pass its job server on.
+    environment.pop("MAKEFLAGS", None)
+    with log.open("w") as output:
+        for command in commands:
+            done = subprocess.run(command, cwd=folder, env=environment, stdout=output,
+                                  stderr=subprocess.STDOUT, check=False)
+            if done.returncode:
+                raise ToolError(f"{Path(command[0]).name} failed with status {done.returncode} "
+                                f"on the generated circuit; see {log}")
+
+    def keep(target: Path) -> None:
+        for objects in folder.glob(RUNTIME_OBJECTS):
+            shutil.copy(objects, target)
+
+    cached(build_dir, shared.name, keep)
+
+
+def _build_verilator(
+    tool: Verilator, sources: Sequence[Path], folder: Path, build_dir: Path, log: Path, waves: bool
+) -> None:
+    control = folder / "public.vlt"
+    control.write_text(control_file())
+    libraries = cocotb_tools.config.libs_dir
+    flags = ["--vpi", "-LDFLAGS",
+             f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"]
+    if waves:
+        flags.append("--trace-fst")
+    main = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
+    verilate(tool, [control, *sources], main, folder, build_dir, log, flags)
+
+
+def _build_icarus(sources: Sequence[Path], folder: Path, log: Path, waves: bool) -> None:
+    try:
+        Icarus().build(sources=sources, hdl_toplevel=TOPLEVEL, build_dir=folder,
+                       timescale=TIMESCALE, waves=waves, log_file=log)
+    except (RuntimeError, SystemExit) as error:
+        raise ToolError(f"iverilog failed on the generated circuit ({error}); see {log}") from None
+
+
 def build(
     sources: Sequence[Path], testbench: str, tool: Tool, build_dir: Path, *, waves: bool
 ) -> Path:
     """Build for cocotb; returns the build folder. Raises ToolError with the log's path."""
-    key = build_key(sources, testbench, tool, "waves" if waves else "plain")
+    key = key_of(tool.name, tool.version, testbench, control_file(), *VERILATOR_FLAGS, OPTIMIZE,
+                 "waves" if waves else "plain", files=sources)
 
     def make(folder: Path) -> None:
         bench = folder / "tb.v"
         bench.write_text(testbench)
-        files = [*sources, bench]
-        flags: list[str] = []
-        if isinstance(tool, Verilator):
-            control = folder / "public.vlt"
-            control.write_text(control_file())
-            files.insert(0, control)
-            flags += VERILATOR_FLAGS
         log = build_dir / f"{key}.log"
-        try:
-            cocotb_simulator(tool).build(
-                sources=files, hdl_toplevel=TOPLEVEL, build_dir=folder, timescale=TIMESCALE,
-                waves=waves, build_args=flags, log_file=log,
-            )
-        except (RuntimeError, SystemExit) as error:
-            raise ToolError(f"{tool.name} {tool.version} could not build the circuit "
-                            f"({error}); see {log}") from None
+        if isinstance(tool, Verilator):
+            _build_verilator(tool, [*sources, bench], folder, build_dir, log, waves)
+        else:
+            _build_icarus([*sources, bench], folder, log, waves)
 
     return cached(build_dir, key, make)

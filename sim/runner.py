@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cocotb_tools.runner import get_runner
 
 from hw.config import HardwareConfig
 from hw.errors import LutripError, ToolError
@@ -22,7 +23,7 @@ from hw.register_map import (
     Register,
     register_map,
 )
-from sim.build import TIMESCALE, TOPLEVEL, build, cocotb_simulator
+from sim.build import TIMESCALE, TOPLEVEL, build
 from sim.compare import ExpectedBeats, read_checks, write_expected
 from sim.counters import counter_registers
 from sim.records import MemoryModel, SimulationResult
@@ -132,7 +133,7 @@ def _run(
     if waves is not None and tool.name == "icarus":
         plusargs = [*plusargs, f"+dumpfile_path={waves}"]
     try:
-        cocotb_simulator(tool).test(
+        get_runner(tool.name).test(
             hdl_toplevel=TOPLEVEL, hdl_toplevel_lang="verilog", test_module=BENCH,
             build_dir=folder, test_dir=run_dir, plusargs=plusargs, test_args=arguments,
             extra_env={"LUTRIP_CASE": str(run_dir / "case.json")}, timescale=TIMESCALE,

@@ -92,12 +92,7 @@ def _memory(config: HardwareConfig, ports: Mapping[str, Port], depth: int) -> li
     read = ("araddr", "arlen", "arsize", "arburst", "arid", "arvalid", "arready", "rdata",
             "rresp", "rlast", "rid", "rvalid", "rready")
     prefix = "m_axi_write_"
-    lines = ["    wire written;", "    wire [31:0] written_word;",
-             f"    wire [{config.port_bits // 4 - 1}:0] written_mask;", "    genvar byte_number;",
-             f"    generate for (byte_number = 0; byte_number < {config.port_bytes}; "
-             "byte_number = byte_number + 1) begin : strobes",
-             "        assign written_mask[2*byte_number +: 2] = "
-             f"{{2{{{prefix}wstrb[byte_number]}}}};", "    end endgenerate"]
+    lines = [STROBES.format(mask_bits=config.port_bits // 4, port_bytes=config.port_bytes)]
     parts = [("axi_memory", "memory", {"clk": "clk", "rst": "rst"}
               | _memory_port(ports, prefix, write)
               | {"written": "written", "written_word": "written_word"},
@@ -174,6 +169,16 @@ def testbench(
         faults=" | ".join(["memory.fault", *(f"read_{name}.fault" for name in read_ports(ports))]),
     )
 
+
+STROBES = """\
+    wire written;
+    wire [31:0] written_word;
+    wire [{mask_bits}-1:0] written_mask;
+    genvar number_of_byte;
+    generate for (number_of_byte = 0; number_of_byte < {port_bytes};
+                  number_of_byte = number_of_byte + 1) begin : strobes
+        assign written_mask[2*number_of_byte +: 2] = {{2{{m_axi_write_wstrb[number_of_byte]}}}};
+    end endgenerate"""
 
 TEMPLATE = """\
 // Generated: testbench of {top}. The host (Python, or the block at the end with +bare) sets host_*.
