@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from reports.facts import energy_range, labels
+from reports.numbers import number
 from reports.records import ENGINES, RunRecord
 
 PALETTE = ("#3b6ea8", "#e08a2c", "#4f9d69", "#b2506e", "#7d6bb3", "#8c7a5b", "#4aa3b5", "#9aa0a6")
@@ -89,7 +90,7 @@ def port_bandwidth(record: RunRecord) -> Figure:
 
 def roofline(records: Sequence[RunRecord]) -> Figure:
     """Multiply-adds per cycle over multiply-adds per byte, with the roofs of the hardware."""
-    figure, axes = _figure(8, 4.2)
+    figure, axes = _figure(8.5, 3.6)
     roofs = {
         (record["roofline"]["peak_operations_per_cycle"], record["roofline"]["bytes_per_cycle"]):
             record["hardware"]["name"] for record in records
@@ -99,12 +100,12 @@ def roofline(records: Sequence[RunRecord]) -> Figure:
     ridges = [peak / bandwidth for peak, bandwidth in roofs]
     positive = [x for x, _ in points if x > 0]
     low, high = min([*positive, *ridges]) / 4, max([*positive, *ridges]) * 4
-    for number, ((peak, bandwidth), hardware) in enumerate(roofs.items()):
+    for place, ((peak, bandwidth), hardware) in enumerate(roofs.items()):
         axes.plot([low, peak / bandwidth, high], [low * bandwidth, peak, peak], color=INK,
-                  linestyle=("-", "--", ":")[number % 3], linewidth=1.3,
+                  linestyle=("-", "--", ":")[place % 3], linewidth=1.3,
                   label=f"{hardware}: {bandwidth:g} bytes, {peak:g} multiply-adds per cycle")
-    for number, (name, (x, y)) in enumerate(zip(labels(records), points, strict=True)):
-        axes.plot(x, y, "os^Dv<>P"[number % 8], markersize=8, color=PALETTE[number % len(PALETTE)],
+    for place, (name, (x, y)) in enumerate(zip(labels(records), points, strict=True)):
+        axes.plot(x, y, "os^Dv<>P"[place % 8], markersize=8, color=PALETTE[place % len(PALETTE)],
                   markeredgecolor="white", label=name, linestyle="none")
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds of the layers per byte moved",
              ylabel="multiply-adds per cycle")
@@ -121,14 +122,14 @@ def energy(records: Sequence[RunRecord]) -> Figure:
     ))
     names = labels(records)
     left = [0.0] * len(records)
-    for number, cause in enumerate(causes):
+    for place, cause in enumerate(causes):
         widths = [
             1e3 * sum(c["joules"] for c in record["energy"]["causes"] if c["cause"] == cause)
             for record in records
         ]
         axes.barh(names, widths, left=left, label=cause, height=0.66,
-                  color=PALETTE[number % len(PALETTE)],
-                  hatch="" if number < len(PALETTE) else "///", edgecolor="white", linewidth=0.3)
+                  color=PALETTE[place % len(PALETTE)],
+                  hatch="" if place < len(PALETTE) else "///", edgecolor="white", linewidth=0.3)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     ranges = [energy_range(record) for record in records]
     axes.errorbar(left, names, fmt="none", ecolor=INK, capsize=3, linewidth=1, xerr=(
@@ -147,27 +148,28 @@ def comparison(
 ) -> Figure:
     """One bar for each run."""
     figure, axes = _figure(6, 0.9 + 0.36 * len(records))
-    colours = [PALETTE[number % len(PALETTE)] for number in range(len(records))]
-    bars = axes.barh(labels(records), [value(record) for record in records], color=colours,
-                     height=0.68)
-    axes.bar_label(bars, fmt="{:,.4g}", padding=3, fontsize=9, color=INK)
+    colours = [PALETTE[place % len(PALETTE)] for place in range(len(records))]
+    values = [value(record) for record in records]
+    bars = axes.barh(labels(records), values, color=colours, height=0.68)
+    axes.bar_label(bars, [number(each) for each in values], padding=3, fontsize=9, color=INK)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.margins(x=0.18)
     axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter("{x:,g}")
     return figure
 
 
 def accuracy(records: Sequence[RunRecord]) -> Figure:
     """Relative error of each tensor against the float reference."""
-    figure, axes = _figure(8, 3.2)
+    figure, axes = _figure(8, 2.6 if len(records) == 1 else 3.2)
     tensors = list(dict.fromkeys(row["tensor"] for record in records for row in record["accuracy"]))
     width = 0.8 / len(records)
-    for number, (name, record) in enumerate(zip(labels(records), records, strict=True)):
+    for place, (name, record) in enumerate(zip(labels(records), records, strict=True)):
         errors = {row["tensor"]: row["relative_error"] for row in record["accuracy"]}
-        places = [place + (number + 0.5) * width - 0.4 for place in range(len(tensors))]
+        places = [group + (place + 0.5) * width - 0.4 for group in range(len(tensors))]
         axes.bar(places, [100 * errors.get(tensor, 0.0) for tensor in tensors], width * 0.92,
-                 label=name, color=PALETTE[number % len(PALETTE)])
+                 label=name, color=PALETTE[place % len(PALETTE)])
     axes.set_xticks(range(len(tensors)), tensors)
     axes.set_ylabel("relative error, %")
     if len(records) > 1:

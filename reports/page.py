@@ -102,6 +102,8 @@ def comparison_pictures(records: Sequence[RunRecord]) -> dict[str, Picture]:
                  "bits read per weight, without centroids", Tag.SIMULATED),
         "tokens_per_j": (lambda record: record["tokens_per_j"],
                          "tokens per joule, these layers only", Tag.MODELLED),
+        "simulator": (lambda record: record["cycles_per_wall_s"],
+                      "simulated cycles per second of wall time", Tag.MEASURED),
     }
     drawn = {
         name: draw(figures.comparison(records, value, label), f"{name}.png",

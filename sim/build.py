@@ -20,6 +20,7 @@ from cocotb_tools.runner import Icarus
 from hw.errors import ToolError
 from sim.testbench import control_file
 from sim.toolchain import Tool, Verilator, find_compiler
+from sim.waves import fst_flags
 
 TIMESCALE = ("1ns", "1ps")
 TOPLEVEL = "tb"
@@ -116,7 +117,7 @@ def _build_verilator(
     flags = ["--vpi", "-LDFLAGS",
              f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"]
     if waves:
-        flags.append("--trace-fst")
+        flags += fst_flags(build_dir / "fst")
     main = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     verilate(tool, [control, *sources], main, folder, build_dir, log, flags)
 

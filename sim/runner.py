@@ -30,7 +30,7 @@ from sim.records import MemoryModel, SimulationResult
 from sim.testbench import library_sources, testbench, top_ports
 from sim.toolchain import Tool, find_simulator
 
-DEPTH_MIN = 4096
+DEPTH_MIN = 1 << 18
 BUILD_DIR = Path("build") / "sim"
 BENCH = "sim.benches.accelerator"
 OUTPUTS = ("registers.json", "checks.txt", "events.txt", "output.txt")
