@@ -82,7 +82,7 @@ class HardwareConfig:
             kinds = KINDS[str(field.type)]
             if not isinstance(value, kinds) or (field.type == "int" and isinstance(value, bool)):
                 raise ConfigError(f"{field.name} must be {field.type}, not {value!r}")
-            if field.type in ("int", "float") and value <= 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
                 raise ConfigError(f"{field.name} must be positive, not {value}")
         for name in ("port_bits", "vector_length", "lanes", "chains", "simd_depth", "group_max",
                      "activation_lanes", "read_fifo_words", "table_words", "operand_words"):

@@ -19,7 +19,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     if twice := {str(key) for key in keys if keys.count(key) > 1}:
         line = node.start_mark.line + 1
         raise ConfigError(f"{loader.name}: key {', '.join(sorted(twice))} is written twice "

@@ -56,37 +56,52 @@ def verdict(record: RunRecord) -> str:
     """Whether RTL and golden agree, and where they first do not."""
     miss = record["first_mismatch"]
     if record["bit_exact"]:
-        return "RTL equals golden, every word written"
+        return f"all {number(sum(record['beats'].values()))} words written equal golden"
+    stopped = "" if record["status"] == "done" else " ".join(
+        ["; the circuit stopped:", record["status"], *record["errors"]])
     if miss is None:
-        return "RTL and golden differ"
-    return (f"first mismatch: instruction {miss['instruction']} ({miss['opcode']}, {miss['op']}), "
-            f"element {miss['element']}: expected {miss['expected']}, got {miss['got']}, "
-            f"cycle {miss['cycle']}")
+        return f"the run is not complete{stopped}"
+    if miss["instruction"] is None:
+        return f"first mismatch: {miss['detail']}{stopped}"
+    return (f"first mismatch: instruction {miss['instruction']} {miss['opcode']} {miss['op']}, "
+            f"element {miss['element']}, expected {miss['expected']}, got {miss['got']}, "
+            f"cycle {miss['cycle']}{stopped}")
 
 
-def findings(record: RunRecord) -> list[str]:
-    """What the counters say bounds this run, in sentences."""
+def energy_groups(record: RunRecord) -> dict[str, float]:
+    """Joules by group: what stands before the colon of a cause, or the cause itself."""
+    groups: dict[str, float] = {}
+    for cause in record["energy"]["causes"]:
+        group = cause["cause"].partition(":")[0]
+        groups[group] = groups.get(group, 0.0) + cause["joules"]
+    return groups
+
+
+def findings(record: RunRecord) -> list[Fact]:
+    """What the counters say bounds this run: the busiest engine and port, the largest cause."""
     roof, cycles = record["roofline"], record["cycles"]
     reachable = min(roof["peak_operations_per_cycle"],
                     roof["operations_per_byte"] * roof["bytes_per_cycle"])
     side = "bandwidth" if reachable < roof["peak_operations_per_cycle"] else "compute"
-    lines = [f"{number(roof['operations_per_cycle'])} multiply-adds per cycle: "
-             f"{percent(roof['operations_per_cycle'], reachable)} of what the {side} roof allows."]
+    found = [Fact(
+        "multiply-adds per cycle", number(roof["operations_per_cycle"]), Tag.SIMULATED,
+        f"{percent(roof['operations_per_cycle'], reachable)} of the {side} roof",
+    )]
     if record["engines"]:
         engine = max(record["engines"], key=lambda row: int(row["busy_cycles"]))
-        lines.append(f"Busiest engine: {engine['engine']}, "
-                     f"{percent(engine['busy_cycles'], cycles)} of the cycles.")
+        found.append(Fact("busiest engine", engine["engine"], Tag.SIMULATED,
+                          f"{percent(engine['busy_cycles'], cycles)} of the cycles"))
     if record["ports"]:
         port = max(record["ports"],
-                   key=lambda row: row["bytes_per_cycle"] / row["limit_bytes_per_cycle"])
-        lines.append(f"Busiest port: {port['port']}, "
-                     f"{percent(port['bytes_per_cycle'], port['limit_bytes_per_cycle'])} "
-                     "of its limit.")
+                   key=lambda row: row["bytes_per_cycle"] / (row["limit_bytes_per_cycle"] or 1))
+        share = percent(port["bytes_per_cycle"], port["limit_bytes_per_cycle"])
+        found.append(Fact("busiest port", port["port"], Tag.SIMULATED, f"{share} of its limit"))
     if record["energy"]["causes"]:
         cause = max(record["energy"]["causes"], key=lambda row: float(row["joules"]))
-        lines.append(f"Largest energy: {cause['cause']}, "
-                     f"{percent(cause['joules'], record['energy_j'])}.")
-    return lines
+        share = percent(cause["joules"], record["energy_j"])
+        found.append(Fact("largest energy", cause["cause"].rpartition(": ")[2], Tag.MODELLED,
+                          f"{share} of the whole"))
+    return found
 
 
 def headline(record: RunRecord) -> list[Fact]:
@@ -132,7 +147,7 @@ def what_ran(record: RunRecord) -> list[Fact]:
         Fact("products", number(record["products"]), Tag.SIMULATED),
         Fact("multiply-adds of the layers", number(record["roofline"]["operations"]),
              Tag.SETTING),
-        Fact("bytes read and written", number(record["roofline"]["bytes"]), Tag.SIMULATED),
+        Fact("bytes read through weight ports", number(record["roofline"]["bytes"]), Tag.SIMULATED),
         Fact("wall time", quantity(record["wall_s"], "s", 3), Tag.MEASURED,
              f"{quantity(record['cycles_per_wall_s'], 'cycles/s', 3)}"),
     ]

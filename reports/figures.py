@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from reports.facts import energy_range, labels
+from reports.facts import energy_groups, energy_range, labels
 from reports.numbers import number
 from reports.records import ENGINES, RunRecord
 
@@ -17,6 +17,8 @@ STATES = {"busy": "#3b6ea8", "waiting": "#e6b35a", "idle": "#e3e5e8"}
 INK = "#33383e"
 OUTLINED_SPANS = 300
 """Up to this many spans have outlines in the timeline; more would be nothing but outline."""
+CROWDED_TICKS = 12
+"""More labels than this under an axis are turned."""
 BYTES_PER_CYCLE = "bytes per cycle"
 
 
@@ -97,37 +99,37 @@ def roofline(records: Sequence[RunRecord]) -> Figure:
     }
     points = [(record["roofline"]["operations_per_byte"],
                record["roofline"]["operations_per_cycle"]) for record in records]
-    ridges = [peak / bandwidth for peak, bandwidth in roofs]
+    ridges = [peak / bandwidth for peak, bandwidth in roofs if peak and bandwidth] or [1.0]
     positive = [x for x, _ in points if x > 0]
     low, high = min([*positive, *ridges]) / 4, max([*positive, *ridges]) * 4
     for place, ((peak, bandwidth), hardware) in enumerate(roofs.items()):
+        if not peak or not bandwidth:
+            continue
         axes.plot([low, peak / bandwidth, high], [low * bandwidth, peak, peak], color=INK,
                   linestyle=("-", "--", ":")[place % 3], linewidth=1.3,
                   label=f"{hardware}: {bandwidth:g} bytes, {peak:g} multiply-adds per cycle")
     for place, (name, (x, y)) in enumerate(zip(labels(records), points, strict=True)):
+        if not x or not y:
+            continue
         axes.plot(x, y, "os^Dv<>P"[place % 8], markersize=8, color=PALETTE[place % len(PALETTE)],
                   markeredgecolor="white", label=name, linestyle="none")
-    axes.set(xscale="log", yscale="log", xlabel="multiply-adds of the layers per byte moved",
-             ylabel="multiply-adds per cycle")
+    axes.set(xscale="log", yscale="log", ylabel="multiply-adds per cycle",
+             xlabel="multiply-adds of the layers per byte of weights read")
     axes.grid(visible=True, which="major", color="#e3e5e8", linewidth=0.6)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 
 def energy(records: Sequence[RunRecord]) -> Figure:
-    """Energy of each run by cause, with the uncertainty of the sum."""
+    """Energy of each run by group of causes, with the uncertainty of the sum."""
     figure, axes = _figure(8, 1.7 + 0.42 * len(records))
-    causes = list(dict.fromkeys(
-        cause["cause"] for record in records for cause in record["energy"]["causes"]
-    ))
+    sums = [energy_groups(record) for record in records]
+    groups = list(dict.fromkeys(group for each in sums for group in each))
     names = labels(records)
     left = [0.0] * len(records)
-    for place, cause in enumerate(causes):
-        widths = [
-            1e3 * sum(c["joules"] for c in record["energy"]["causes"] if c["cause"] == cause)
-            for record in records
-        ]
-        axes.barh(names, widths, left=left, label=cause, height=0.66,
+    for place, group in enumerate(groups):
+        widths = [1e3 * each.get(group, 0.0) for each in sums]
+        axes.barh(names, widths, left=left, label=group, height=0.66,
                   color=PALETTE[place % len(PALETTE)],
                   hatch="" if place < len(PALETTE) else "///", edgecolor="white", linewidth=0.3)
         left = [a + b for a, b in zip(left, widths, strict=True)]
@@ -170,7 +172,9 @@ def accuracy(records: Sequence[RunRecord]) -> Figure:
         places = [group + (place + 0.5) * width - 0.4 for group in range(len(tensors))]
         axes.bar(places, [100 * errors.get(tensor, 0.0) for tensor in tensors], width * 0.92,
                  label=name, color=PALETTE[place % len(PALETTE)])
-    axes.set_xticks(range(len(tensors)), tensors)
+    owners = {name.rpartition(".")[0] for name in tensors}
+    names = [name.rpartition(".")[2] for name in tensors] if len(owners) == 1 else tensors
+    axes.set_xticks(range(len(names)), names, rotation=0 if len(names) <= CROWDED_TICKS else 90)
     axes.set_ylabel("relative error, %")
     if len(records) > 1:
         _legend_below(figure, 5)

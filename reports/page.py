@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from compiler.image.image import write_atomically
 from reports import facts, figures
 from reports.numbers import MEANINGS, Fact, Tag, number, percent, quantity
-from reports.records import RunRecord, load_records
+from reports.records import RunRecord, load_checks, load_records
 
 REPORT = "report.html"
 FIGURES = "figures"
@@ -49,7 +49,7 @@ class RunPart:
     headline: list[Fact]
     what_ran: list[Fact]
     verdict: str
-    findings: list[str]
+    findings: list[Fact]
     resources: list[dict[str, str]]
     device: Any
     counters: list[dict[str, str]]
@@ -81,10 +81,10 @@ def run_pictures(record: RunRecord, prefix: str, *, alone: bool) -> dict[str, Pi
 
 def shared_pictures(records: Sequence[RunRecord], prefix: str = "") -> dict[str, Picture]:
     """Figures that show any number of runs."""
-    drawn = {
-        "roofline": draw(figures.roofline(records), f"{prefix}roofline.png",
-                         "Points simulated, roofs modelled", Tag.SIMULATED),
-    }
+    drawn = {}
+    if any(record["roofline"]["operations_per_cycle"] for record in records):
+        drawn["roofline"] = draw(figures.roofline(records), f"{prefix}roofline.png",
+                                 "Points simulated, roofs modelled", Tag.SIMULATED)
     if any(record["energy"]["causes"] for record in records):
         drawn["energy"] = draw(figures.energy(records), f"{prefix}energy.png",
                                "Energy by cause, with the uncertainty of the sum", Tag.MODELLED)
@@ -129,8 +129,13 @@ def _template(name: str) -> str:
     return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def render(records: Sequence[RunRecord]) -> tuple[str, list[Picture]]:
-    """The page of one run, or of several that it compares, and the figures inside."""
+def render(
+    records: Sequence[RunRecord], checks: Sequence[dict[str, Any]] = ()
+) -> tuple[str, list[Picture]]:
+    """The page of one run, or of several that it compares, and the figures inside.
+
+    checks: runs on two simulators, which a comparison lists (`reports.records.CHECKS`).
+    """
     alone = len(records) == 1
     runs = [run_part(record, label, alone=alone)
             for record, label in zip(records, facts.labels(records), strict=True)]
@@ -146,27 +151,25 @@ def render(records: Sequence[RunRecord]) -> tuple[str, list[Picture]]:
     )
     title = str(records[0]["title"]) if alone else "Runs side by side"
     template = environment.get_template("run_page.html" if alone else "comparison_page.html")
-    text = template.render(title=title, runs=runs, pictures=shared)
+    text = template.render(title=title, runs=runs, pictures=shared, checks=checks)
     pictures = [*shared.values(), *(p for run in runs for p in run.pictures.values())]
     return text, pictures
 
 
-def write_report(folder: Path) -> dict[str, Any]:
-    """Write ``report.html`` and ``figures/*.png`` of a run or demo folder.
-
-    Returns ``report``, ``figures`` (paths), ``runs`` (names) and ``all_bit_exact``. Raises
-    LutripError, and writes nothing, for a folder without finished runs or with damaged ones.
-    """
-    records = load_records(folder)
-    text, pictures = render(records)
+def write_page(folder: Path, text: str, pictures: Sequence[Picture]) -> Path:
+    """Write the figures, then the page; returns the page's path."""
     place = folder / FIGURES
     place.mkdir(exist_ok=True)
     for picture in pictures:
         write_atomically(place / picture.file, picture.png)
     write_atomically(folder / REPORT, text.encode())
-    return {
-        "report": str(folder / REPORT),
-        "figures": [str(place / picture.file) for picture in pictures],
-        "runs": facts.labels(records),
-        "all_bit_exact": all(record["bit_exact"] for record in records),
-    }
+    return folder / REPORT
+
+
+def write_report(folder: Path) -> Path:
+    """Write ``report.html`` and ``figures/*.png`` of a run or demo folder; returns the page.
+
+    Raises LutripError, and writes nothing, for a folder without finished runs or with damaged ones.
+    """
+    text, pictures = render(load_records(folder), load_checks(folder))
+    return write_page(folder, text, pictures)

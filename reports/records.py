@@ -3,18 +3,23 @@
 A finished run is a folder with ``result.json`` (an object with the keys of ``FORMAT``; more keys
 are allowed) and ``spans.json`` (a list of the fields of `Span`). Keys carry their units. A
 folder that compares runs holds ``summary.json``: ``{"runs": [{"folder": NAME, ...}], ...}``,
-one folder beside it for each run.
+one folder beside it for each run. Its list ``tiny``, where there is one, holds the runs whose
+cycles two simulators were compared on (`CHECKS`).
 
 Meanings that the names do not say:
 
-- ``first_mismatch``: null, or the first value in which RTL and golden differ.
+- ``status``: done, or how the run ended instead; ``errors``: the circuit's own error causes.
+- ``beats``: for each engine that writes, how many words were compared with golden.
+- ``first_mismatch``: null, or the first value in which RTL and golden differ; its fields are null
+  where the circuit wrote what no instruction should; ``detail`` says what was found in words.
 - ``engines``: for each engine cycles in which it ran an instruction (busy), in which its next
   instruction lacked tokens (waiting), and the rest up to ``cycles`` (idle).
 - ``energy.causes``: joules with the low and high end of their uncertainty; ``provenance`` says
   where the energy values come from.
 - ``accuracy``: relative error (Frobenius norm of the difference over that of the reference) of
   tensors of the block against the float forward pass.
-- ``roofline.operations``: multiply-adds of the layers times tokens, whatever computes them.
+- ``roofline.operations``: multiply-adds of the layers times tokens, whatever computes them;
+  ``roofline.bytes``: bytes read through the weight ports.
 - ``bits_per_weight``: bits read for each weight of the layers; ``weights`` through the weight
   ports, ``centroids`` through the centroid port.
 - ``tokens_per_s`` and ``tokens_per_j`` are those of ``layers`` and ``parts`` alone.
@@ -44,10 +49,11 @@ ANY_KEY = "any key"
 FORMAT: dict[str, Any] = {
     "title": str, "model": str, "scheme": str, "hardware": {"name": str},
     "configuration_hash": str, "layers": str, "parts": [str], "tokens": int, "instructions": int,
-    "simulated": bool, "simulator": str, "bit_exact": bool,
+    "simulated": bool, "simulator": str, "status": str, "errors": [str],
+    "bit_exact": bool, "beats": {ANY_KEY: int},
     "first_mismatch": (OR_NULL, {
-        "instruction": int, "opcode": str, "op": str, "element": object, "expected": object,
-        "got": object, "cycle": object,
+        "instruction": (OR_NULL, int), "opcode": str, "op": (OR_NULL, str), "element": object,
+        "expected": object, "got": object, "cycle": object, "detail": str,
     }),
     "cycles": int, "clock_mhz": float, "latency_s": float, "tokens_per_s": float,
     "energy_j": float, "tokens_per_j": float,
@@ -76,6 +82,12 @@ FORMAT: dict[str, Any] = {
     "memory_map": [{"section": str, "address": int, "bytes": int}],
 }
 """Keys of a result and what they hold; ``float`` takes whole numbers too."""
+
+CHECKS = [{
+    "scheme": str, "bit_exact": bool, "verilator_cycles": int, "icarus_cycles": (OR_NULL, int),
+    "equal": bool,
+}]
+"""Runs on two simulators, in a summary's ``tiny``; null where Icarus was not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,14 +188,30 @@ def load_records(folder: Path) -> list[RunRecord]:
         raise LutripError(f"{folder}: no such folder; give the folder of a run or of a demo")
     if (folder / RESULT).is_file() or not (folder / SUMMARY).is_file():
         return [load_record(folder)]
+    runs = _summary(folder)["runs"]
+    if not runs:
+        raise LutripError(f"{folder / SUMMARY}: lists no runs")
+    return [load_record(folder / run["folder"]) for run in runs]
+
+
+def load_checks(folder: Path) -> list[dict[str, Any]]:
+    """Runs on two simulators that the folder's summary lists, if it has one."""
+    if (folder / RESULT).is_file() or not (folder / SUMMARY).is_file():
+        return []
+    checks: list[dict[str, Any]] = _summary(folder)["tiny"]
+    return checks
+
+
+def _summary(folder: Path) -> dict[str, Any]:
     summary = _load(folder, SUMMARY)
     try:
         check(summary, {"runs": [{"folder": str}]}, "summary")
+        summary.setdefault("tiny", [])
+        check(summary["tiny"], CHECKS, "summary.tiny")
     except ValueError as error:
         raise LutripError(f"{folder / SUMMARY}: damaged ({error}); run it again") from None
-    if not summary["runs"]:
-        raise LutripError(f"{folder / SUMMARY}: lists no runs")
-    return [load_record(folder / run["folder"]) for run in summary["runs"]]
+    values: dict[str, Any] = summary
+    return values
 
 
 def _load(folder: Path, name: str) -> Any:

@@ -15,19 +15,39 @@ ROW_OFFSET = 1 << 15
 """Added to a computed row entry (a signed 16-bit dot product) so that it is unsigned."""
 
 
-@njit(cache=True, parallel=True)
-def _table_sums(codes: Ints, tables: Ints, indices: Ints, group_columns: int, sums: Ints) -> None:
-    tokens, positions = codes.shape
+PARALLEL_WORK = 1 << 21
+"""Additions above which threads pay for their start."""
+
+
+@njit(cache=True)
+def _table_group(
+    job: int, codes: Ints, tables: Ints, indices: Ints, group_columns: int, sums: Ints
+) -> None:
     columns = indices.shape[1]
     groups = (columns + group_columns - 1) // group_columns
-    for job in prange(tokens * groups):
-        t, g = job // groups, job % groups
-        first, last = g * group_columns, min((g + 1) * group_columns, columns)
-        for p in range(positions):
-            row = tables[p, codes[t, p], g]
-            index = indices[p]
-            for m in range(first, last):
-                sums[t, m] += row[index[m]]
+    t, g = job // groups, job % groups
+    first, last = g * group_columns, min((g + 1) * group_columns, columns)
+    for p in range(codes.shape[1]):
+        row = tables[p, codes[t, p], g]
+        index = indices[p]
+        for m in range(first, last):
+            sums[t, m] += row[index[m]]
+
+
+@njit(cache=True)
+def _table_sums(
+    jobs: int, codes: Ints, tables: Ints, indices: Ints, group_columns: int, sums: Ints
+) -> None:
+    for job in range(jobs):
+        _table_group(job, codes, tables, indices, group_columns, sums)
+
+
+@njit(cache=True, parallel=True)
+def _table_sums_parallel(
+    jobs: int, codes: Ints, tables: Ints, indices: Ints, group_columns: int, sums: Ints
+) -> None:
+    for job in prange(jobs):
+        _table_group(job, codes, tables, indices, group_columns, sums)
 
 
 def table_sums(codes: Ints, tables: Ints, indices: Ints, group_columns: int) -> Ints:
@@ -37,7 +57,8 @@ def table_sums(codes: Ints, tables: Ints, indices: Ints, group_columns: int) -> 
     group_columns: G. Returns int32 [tokens, M].
     """
     sums = np.zeros((len(codes), indices.shape[1]), np.int32)
-    _table_sums(codes, tables, indices, group_columns, sums)
+    run = _table_sums if sums.size * len(indices) < PARALLEL_WORK else _table_sums_parallel
+    run(len(codes) * tables.shape[2], codes, tables, indices, group_columns, sums)
     return sums
 
 
@@ -49,24 +70,40 @@ def rows(x: Ints, codebook: Ints) -> Ints:
     return (codebook.astype(np.int32) @ x.astype(np.int32)) + ROW_OFFSET
 
 
-@njit(cache=True, parallel=True)
-def _rowgen_sums(x: Ints, codebooks: Ints, indices: Ints, group_columns: int, sums: Ints) -> None:
-    tokens, positions, length = x.shape
+@njit(cache=True)
+def _rowgen_group(
+    job: int, x: Ints, codebooks: Ints, indices: Ints, group_columns: int, sums: Ints
+) -> None:
     columns = indices.shape[1]
     groups = (columns + group_columns - 1) // group_columns
-    for job in prange(tokens * groups):
-        t, g = job // groups, job % groups
-        first, last = g * group_columns, min((g + 1) * group_columns, columns)
-        row = np.zeros(codebooks.shape[2], np.int32)
-        for p in range(positions):
-            for w in range(len(row)):
-                entry = np.int32(ROW_OFFSET)
-                for i in range(length):
-                    entry += np.int32(codebooks[p, g, w, i]) * np.int32(x[t, p, i])
-                row[w] = entry
-            index = indices[p]
-            for m in range(first, last):
-                sums[t, m] += row[index[m]]
+    t, g = job // groups, job % groups
+    first, last = g * group_columns, min((g + 1) * group_columns, columns)
+    row = np.zeros(codebooks.shape[2], np.int32)
+    for p in range(x.shape[1]):
+        for w in range(len(row)):
+            entry = np.int32(ROW_OFFSET)
+            for i in range(x.shape[2]):
+                entry += np.int32(codebooks[p, g, w, i]) * np.int32(x[t, p, i])
+            row[w] = entry
+        index = indices[p]
+        for m in range(first, last):
+            sums[t, m] += row[index[m]]
+
+
+@njit(cache=True)
+def _rowgen_sums(
+    jobs: int, x: Ints, codebooks: Ints, indices: Ints, group_columns: int, sums: Ints
+) -> None:
+    for job in range(jobs):
+        _rowgen_group(job, x, codebooks, indices, group_columns, sums)
+
+
+@njit(cache=True, parallel=True)
+def _rowgen_sums_parallel(
+    jobs: int, x: Ints, codebooks: Ints, indices: Ints, group_columns: int, sums: Ints
+) -> None:
+    for job in prange(jobs):
+        _rowgen_group(job, x, codebooks, indices, group_columns, sums)
 
 
 def rowgen_sums(x: Ints, codebooks: Ints, indices: Ints, group_columns: int) -> Ints:
@@ -76,5 +113,6 @@ def rowgen_sums(x: Ints, codebooks: Ints, indices: Ints, group_columns: int) -> 
     Returns int32 [tokens, M].
     """
     sums = np.zeros((len(x), indices.shape[1]), np.int32)
-    _rowgen_sums(x, codebooks, indices, group_columns, sums)
+    run = _rowgen_sums if sums.size * len(indices) < PARALLEL_WORK else _rowgen_sums_parallel
+    run(len(x) * codebooks.shape[1], x, codebooks, indices, group_columns, sums)
     return sums

@@ -12,29 +12,48 @@ from numba import njit, prange
 from hw.fixed import Ints
 
 
-@njit(cache=True, parallel=True)
-def _group_sums(
+PARALLEL_WORK = 1 << 22
+"""Products above which threads pay for their start."""
+
+
+@njit(cache=True)
+def _column(
+    m: int, x: Ints, weights: Ints, alphas: Ints, scales: Ints, minima: Ints, chunk: int,
+    group: int, shift: int, sums: Ints,
+) -> None:
+    tokens, inputs = x.shape
+    half = np.int64(1) << (shift - 1) if shift else np.int64(0)
+    for t in range(tokens):
+        total = np.int64(0)
+        for g in range(inputs // group):
+            dot, mass = np.int64(0), np.int64(0)
+            for c in range(g * group // chunk, (g + 1) * group // chunk):
+                part, part_mass = np.int32(0), np.int32(0)
+                for i in range(c * chunk, (c + 1) * chunk):
+                    part += np.int32(x[t, i]) * np.int32(weights[m, i])
+                    part_mass += np.int32(x[t, i])
+                dot += np.int64(part) << np.int64(alphas[c])
+                mass += np.int64(part_mass) << np.int64(alphas[c])
+            total += (dot * scales[g, m] + mass * minima[g, m] + half) >> shift
+        sums[t, m] = total
+
+
+@njit(cache=True)
+def _columns(
     x: Ints, weights: Ints, alphas: Ints, scales: Ints, minima: Ints, chunk: int, group: int,
     shift: int, sums: Ints,
 ) -> None:
-    tokens, inputs = x.shape
-    columns = weights.shape[0]
-    half = np.int64(1) << (shift - 1) if shift else np.int64(0)
-    groups = inputs // group
-    for m in prange(columns):
-        for t in range(tokens):
-            total = np.int64(0)
-            for g in range(groups):
-                dot, mass = np.int64(0), np.int64(0)
-                for c in range(g * group // chunk, (g + 1) * group // chunk):
-                    part, part_mass = np.int32(0), np.int32(0)
-                    for i in range(c * chunk, (c + 1) * chunk):
-                        part += np.int32(x[t, i]) * np.int32(weights[m, i])
-                        part_mass += np.int32(x[t, i])
-                    dot += np.int64(part) << np.int64(alphas[c])
-                    mass += np.int64(part_mass) << np.int64(alphas[c])
-                total += (dot * scales[g, m] + mass * minima[g, m] + half) >> shift
-            sums[t, m] = total
+    for m in range(len(weights)):
+        _column(m, x, weights, alphas, scales, minima, chunk, group, shift, sums)
+
+
+@njit(cache=True, parallel=True)
+def _columns_parallel(
+    x: Ints, weights: Ints, alphas: Ints, scales: Ints, minima: Ints, chunk: int, group: int,
+    shift: int, sums: Ints,
+) -> None:
+    for m in prange(len(weights)):
+        _column(m, x, weights, alphas, scales, minima, chunk, group, shift, sums)
 
 
 def group_sums(
@@ -49,7 +68,8 @@ def group_sums(
     Returns int64 [tokens, M]; the compiler proves that it fits 32 bits.
     """
     sums = np.zeros((len(x), len(weights)), np.int64)
-    _group_sums(
+    run = _columns if len(x) * weights.size < PARALLEL_WORK else _columns_parallel
+    run(
         x, weights, alphas, scales.astype(np.int64), minima.astype(np.int64),
         x.shape[1] // len(alphas), group, shift, sums,
     )

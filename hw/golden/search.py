@@ -8,23 +8,38 @@ from numba import njit, prange
 from hw.fixed import Ints
 
 
+PARALLEL_WORK = 1 << 20
+"""Distances above which threads pay for their start."""
+
+
+@njit(cache=True)
+def _position(p: int, x: Ints, centroids: Ints, l2: bool, codes: Ints) -> None:
+    tokens, _, length = x.shape
+    for t in range(tokens):
+        best, best_code = np.int64(1) << 62, 0
+        for c in range(centroids.shape[1]):
+            distance = np.int64(0)
+            for i in range(length):
+                gap = abs(np.int64(x[t, p, i]) - np.int64(centroids[p, c, i]))
+                if l2:
+                    distance += gap * gap
+                elif gap > distance:
+                    distance = gap
+            if distance < best:
+                best, best_code = distance, c
+        codes[t, p] = best_code
+
+
+@njit(cache=True)
+def _positions(x: Ints, centroids: Ints, l2: bool, codes: Ints) -> None:
+    for p in range(x.shape[1]):
+        _position(p, x, centroids, l2, codes)
+
+
 @njit(cache=True, parallel=True)
-def _search(x: Ints, centroids: Ints, l2: bool, codes: Ints) -> None:
-    tokens, positions, length = x.shape
-    for p in prange(positions):
-        for t in range(tokens):
-            best, best_code = np.int64(1) << 62, 0
-            for c in range(centroids.shape[1]):
-                distance = np.int64(0)
-                for i in range(length):
-                    gap = abs(np.int64(x[t, p, i]) - np.int64(centroids[p, c, i]))
-                    if l2:
-                        distance += gap * gap
-                    elif gap > distance:
-                        distance = gap
-                if distance < best:
-                    best, best_code = distance, c
-            codes[t, p] = best_code
+def _positions_parallel(x: Ints, centroids: Ints, l2: bool, codes: Ints) -> None:
+    for p in prange(x.shape[1]):
+        _position(p, x, centroids, l2, codes)
 
 
 def search(x: Ints, centroids: Ints, l2: bool = False) -> Ints:
@@ -35,5 +50,6 @@ def search(x: Ints, centroids: Ints, l2: bool = False) -> Ints:
     Returns uint8 [tokens, positions].
     """
     codes = np.zeros(x.shape[:2], np.uint8)
-    _search(x, centroids, l2, codes)
+    run = _positions if codes.size * centroids.shape[1] < PARALLEL_WORK else _positions_parallel
+    run(x, centroids, l2, codes)
     return codes

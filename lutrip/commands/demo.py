@@ -53,7 +53,7 @@ def command(
             progress=lambda text: bar.update(task, description=text),
             finished=lambda: bar.advance(task),
         )
-    page = write_report(out)["report"]
+    page = write_report(out)
     console.print(comparison_table(load_records(out)))
     for run in summary["tiny"]:
         other = run["icarus_cycles"]

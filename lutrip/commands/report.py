@@ -25,12 +25,21 @@ def command(folder: Path, json_path: Path | None) -> None:
     """
     from rich.console import Console
 
-    from reports.page import write_report
-    from reports.records import load_records
+    from reports.facts import labels
+    from reports.page import FIGURES, render, write_page
+    from reports.records import load_checks, load_records
     from reports.text import comparison_table
 
-    result = write_report(folder)
-    Console().print(comparison_table(load_records(folder)))
-    click.echo(f"{result['report']}: {len(result['runs'])} runs, "
-               f"{len(result['figures'])} figures")
-    write_json(json_path, result)
+    records = load_records(folder)
+    text, pictures = render(records, load_checks(folder))
+    page = write_page(folder, text, pictures)
+    Console().print(comparison_table(records))
+    click.echo(f"{page}: {len(records)} run{'s' if len(records) > 1 else ''}, "
+               f"{len(pictures)} figures")
+    write_json(json_path, {
+        "report": str(page),
+        "figures": [str(folder / FIGURES / picture.file) for picture in pictures],
+        "runs": [{"name": name, **record.values}
+                 for name, record in zip(labels(records), records, strict=True)],
+        "all_bit_exact": all(record["bit_exact"] for record in records),
+    })

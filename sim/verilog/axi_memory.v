@@ -184,6 +184,8 @@ module axi_read_port #(
             rlast <= 0;
             rresp <= 0;
             rid <= 0;
+            // Unknown bits would spread through a four-state simulator.
+            rdata <= 0;
             fault <= 0;
         end else begin
             if (take_address | (answer & last))

@@ -13,14 +13,18 @@ from hw.resources import load_device, total
 from reports.records import ENGINES, RunRecord, run_record, write_record
 
 CAUSES = {
-    "clock tree": 0.22, "static": 0.30, "logic": 0.12, "memories on chip": 0.08,
-    "multipliers": 0.06, "off-chip transfers": 0.14, "off-chip background": 0.08,
+    "compute: search": 0.05, "compute: linear (lookup)": 0.13, "compute: drain": 0.0,
+    "on-chip memory: table buffers": 0.05, "on-chip memory: accumulator": 0.03,
+    "off-chip memory: reads": 0.14, "clock: clock tree": 0.22, "static: device leakage": 0.30,
+    "static: HBM background": 0.08,
 }
 WORK = {"load": 0.02, "search": 0.35, "quantize": 0.1, "linear": 0.86, "drain": 0.12,
         "activate": 0.05, "store": 0.03}
 
 
-def synthetic_values(scheme: str = "lut2d", cycles: int = 120_000, **changes: Any) -> dict[str, Any]:
+def synthetic_values(
+    scheme: str = "lut2d", cycles: int = 120_000, **changes: Any
+) -> dict[str, Any]:
     """A whole result; ``changes`` replaces keys."""
     config = load_hardware("sim")
     weights, tokens = 3_538_944, 8
@@ -34,7 +38,8 @@ def synthetic_values(scheme: str = "lut2d", cycles: int = 120_000, **changes: An
         "title": f"SmolLM2-135M layer 0, {scheme}", "model": "smollm2-135m", "scheme": scheme,
         "hardware": dataclasses.asdict(config), "configuration_hash": config.digest(),
         "layers": "0:1", "parts": ["qkvo", "mlp"], "tokens": tokens, "instructions": 61,
-        "simulated": True, "simulator": "verilator 5.048", "bit_exact": True,
+        "simulated": True, "simulator": "verilator 5.048", "status": "done", "errors": [],
+        "bit_exact": True, "beats": {"search": 4000, "drain": 9000, "store": 1200},
         "first_mismatch": None, "cycles": cycles, "clock_mhz": config.clock_mhz,
         "latency_s": cycles / config.clock_mhz / 1e6,
         "tokens_per_s": tokens * config.clock_mhz * 1e6 / cycles,
@@ -59,7 +64,7 @@ def synthetic_values(scheme: str = "lut2d", cycles: int = 120_000, **changes: An
         "counters": {name: 7 * index for index, name in enumerate(counters(config))},
         "memory": {"latency_cycles": 64, "bytes_per_cycle": 32, "outstanding": 16},
         "accuracy": [
-            {"tensor": tensor, "relative_error": 0.02 * (index + 1)}
+            {"tensor": f"layers.0.{tensor}", "relative_error": 0.02 * (index + 1)}
             for index, tensor in enumerate(("q", "k", "v", "o", "gate", "up", "down"))
         ],
         "roofline": {
@@ -101,8 +106,8 @@ def synthetic_run(folder: Path, **changes: Any) -> RunRecord:
 
 def synthetic_demo(folder: Path) -> list[RunRecord]:
     """Write a demo folder of two runs, the second with a mismatch."""
-    miss = {"instruction": 12, "opcode": "DRAIN", "op": "layer 0 gate", "element": 5,
-            "expected": 17, "got": -3, "cycle": 60_123}
+    miss = {"instruction": 12, "opcode": "DRAIN", "op": "layers.0.gate", "element": [1, 5],
+            "expected": 17, "got": -3, "cycle": 60_123, "detail": "drain beat 7: 0x11, not 0xfd"}
     runs = [
         synthetic_run(folder / "lut2d"),
         synthetic_run(folder / "simd", scheme="simd-w4a8", cycles=90_000, bit_exact=False,
@@ -110,6 +115,11 @@ def synthetic_demo(folder: Path) -> list[RunRecord]:
                       bits_per_weight={"weights": 4.25, "centroids": 0.0}),
     ]
     summary = {"runs": [{"folder": run.path.name, **run.values} for run in runs],
-               "all_bit_exact": False}
+               "all_bit_exact": False, "tiny": [
+                   {"scheme": "rowgen-2bit", "bit_exact": True, "verilator_cycles": 4321,
+                    "icarus_cycles": 4321, "equal": True},
+                   {"scheme": "lut2d-tiny", "bit_exact": True, "verilator_cycles": 5432,
+                    "icarus_cycles": None, "equal": True},
+               ]}
     (folder / "summary.json").write_text(json.dumps(summary))
     return runs
