@@ -118,7 +118,7 @@ def headline(record: RunRecord) -> list[Fact]:
              f"{quantity(low, 'J', 3)} to {quantity(high, 'J', 3)}"),
         Fact("tokens per joule", number(record["tokens_per_j"]), Tag.MODELLED, tokens),
         Fact("bits read per weight", number(bits["weights"], 3), Tag.SIMULATED,
-             f"and {number(bits['centroids'], 3)} for centroids"),
+             f"and {number(bits['centroids'], 3)} for centroids, by all tokens together"),
     ]
     if worst := largest_error(record):
         facts.append(Fact("largest error", percent(worst["relative_error"], 1), Tag.SIMULATED,

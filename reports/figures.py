@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from reports.facts import energy_groups, energy_range, labels
 from reports.numbers import number
@@ -115,6 +116,10 @@ def roofline(records: Sequence[RunRecord]) -> Figure:
                   markeredgecolor="white", label=name, linestyle="none")
     axes.set(xscale="log", yscale="log", ylabel="multiply-adds per cycle",
              xlabel="multiply-adds of the layers per byte of weights read")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:,g}")
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(visible=True, which="major", color="#e3e5e8", linewidth=0.6)
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     return figure

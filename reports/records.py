@@ -20,8 +20,8 @@ Meanings that the names do not say:
   tensors of the block against the float forward pass.
 - ``roofline.operations``: multiply-adds of the layers times tokens, whatever computes them;
   ``roofline.bytes``: bytes read through the weight ports.
-- ``bits_per_weight``: bits read for each weight of the layers; ``weights`` through the weight
-  ports, ``centroids`` through the centroid port.
+- ``bits_per_weight``: bits read for each weight of the layers in the whole run; ``weights``
+  through the weight ports, ``centroids`` through the centroid port.
 - ``tokens_per_s`` and ``tokens_per_j`` are those of ``layers`` and ``parts`` alone.
 """
 

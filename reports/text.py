@@ -15,19 +15,20 @@ def comparison_table(records: Sequence[RunRecord]) -> Table:
     """One row a run; the caption says which columns are simulated and which modelled."""
     table = Table(
         box=None, title_justify="left", caption_justify="left",
-        caption="cycles, bits per weight, error: simulated; rate, energy: modelled; "
-                "wall time: measured",
+        padding=(0, 1, 0, 0),
+        caption="cycles, bits per weight, error: simulated; rates, energy: modelled; "
+                "wall: measured",
     )
-    table.add_column("run")
-    table.add_column("bit-exact")
-    for heading in ("cycles", "tokens/s", "energy", "tokens/J", "bits/weight", "error", "wall"):
-        table.add_column(heading, justify="right")
+    table.add_column("run", no_wrap=True)
+    table.add_column("exact", no_wrap=True)
+    for heading in ("cycles", "tokens/s", "energy", "tokens/J", "bits/w", "error", "wall"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, record in zip(labels(records), records, strict=True):
         worst = largest_error(record)
         table.add_row(
             name, "[green]yes[/green]" if record["bit_exact"] else "[bold red]NO[/bold red]",
             number(record["cycles"]), number(record["tokens_per_s"]),
-            quantity(record["energy_j"], "J"), number(record["tokens_per_j"]),
+            quantity(record["energy_j"], "J", 3), number(record["tokens_per_j"]),
             number(record["bits_per_weight"]["weights"], 3),
             percent(worst["relative_error"], 1) if worst else "–",
             quantity(record["wall_s"], "s", 3),

@@ -122,10 +122,12 @@ def _build_verilator(
     verilate(tool, [control, *sources], main, folder, build_dir, log, flags)
 
 
-def _build_icarus(sources: Sequence[Path], folder: Path, log: Path, waves: bool) -> None:
+def _build_icarus(sources: Sequence[Path], folder: Path, log: Path) -> None:
+    # Yosys makes combinational blocks start by a register's initial value changing at time 0. That
+    # is an event in Verilog; SystemVerilog, cocotb's choice, initializes before the blocks wait.
     try:
         Icarus().build(sources=sources, hdl_toplevel=TOPLEVEL, build_dir=folder,
-                       timescale=TIMESCALE, waves=waves, log_file=log)
+                       timescale=TIMESCALE, build_args=["-g2005"], log_file=log)
     except (RuntimeError, SystemExit) as error:
         raise ToolError(f"iverilog failed on the generated circuit ({error}); see {log}") from None
 
@@ -144,6 +146,6 @@ def build(
         if isinstance(tool, Verilator):
             _build_verilator(tool, [*sources, bench], folder, build_dir, log, waves)
         else:
-            _build_icarus([*sources, bench], folder, log, waves)
+            _build_icarus([*sources, bench], folder, log)
 
     return cached(build_dir, key, make)

@@ -131,7 +131,7 @@ def _run(
     log = run_dir / "simulate.log"
     arguments = [] if waves is None or tool.name == "icarus" else ["--trace-file", str(waves)]
     if waves is not None and tool.name == "icarus":
-        plusargs = [*plusargs, f"+dumpfile_path={waves}"]
+        plusargs = [*plusargs, "+waves"]
     try:
         get_runner(tool.name).test(
             hdl_toplevel=TOPLEVEL, hdl_toplevel_lang="verilog", test_module=BENCH,

@@ -309,6 +309,12 @@ module tb;
         parsed = $value$plusargs("program=%d", program_address);
         parsed = $value$plusargs("watchdog=%d", watchdog_limit);
         events = $fopen("events.txt", "w");
+`ifdef __ICARUS__
+        if ($test$plusargs("waves")) begin
+            $dumpfile("waves.fst");
+            $dumpvars(0, tb);
+        end
+`endif
         repeat (8) @(posedge clk);
         rst <= 0;
         if ($test$plusargs("bare")) begin

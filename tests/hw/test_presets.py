@@ -1,0 +1,88 @@
+"""Configurations: shipped ones load, wrong ones give one line that names the place."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import yaml
+
+from hw.config import HardwareConfig
+from hw.errors import ConfigError
+from hw.presets import find, load_hardware, load_yaml, names
+from hw.resources import load_device, total
+
+
+@pytest.mark.parametrize("name", names("hardware"))
+def test_shipped_hardware_fits_its_device(name):
+    config = load_hardware(name)
+    assert config.name == name
+    device = load_device(config.device)
+    assert device.fits(total(config)), total(config).rounded()
+
+
+def test_published_geometry():
+    config = load_hardware("v80-lutllm")
+    assert config.positions * config.lanes == 8192
+    assert (config.chains, config.chain_length, config.positions) == (4, 16, 16)
+    assert (config.weight_ports, config.port_bits, config.clock_mhz) == (16, 512, 250)
+
+
+def test_digest_ignores_the_name():
+    config = load_hardware("tiny")
+    assert dataclasses.replace(config, name="other").digest() == config.digest()
+    assert dataclasses.replace(config, tokens_max=4).digest() != config.digest()
+
+
+def write(tmp_path, **changes):
+    values = {**dataclasses.asdict(load_hardware("tiny")), **changes}
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in values.items() if v is not None}))
+    return str(path)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"lanez": 3}, "unknown key 'lanez'; did you mean lanes\\?"),
+    ({"lanes": None}, "missing key 'lanes'"),
+    ({"lanes": "many"}, "lanes must be int, not 'many'"),
+    ({"lanes": True}, "lanes must be int, not True"),
+    ({"lanes": 48}, "lanes must be a power of two, not 48"),
+    ({"lanes": 0}, "lanes must be positive, not 0"),
+    ({"port_bits": 32}, "port_bits must be 64, 128, 256 or 512, not 32"),
+    ({"weight_ports": 3}, "weight_ports must be a divisor of the 4 positions of a port word, "
+                          "not 3"),
+    ({"clock_mhz": -1}, "clock_mhz must be positive, not -1"),
+])
+def test_wrong_hardware(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=rf"^.*my\.yaml: {message}$"):
+        load_hardware(write(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("a: 1\na: 2\n", "key a is written twice in the mapping at line 1"),
+    ("a: [1\n", "expected ',' or ']'"),
+    ("- 1\n", "must be a YAML mapping"),
+])
+def test_wrong_yaml(tmp_path, text, message):
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        load_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_name():
+    with pytest.raises(ConfigError, match=r"^no hardware configuration called 'tinny'; "
+                                          r"did you mean tiny\?$"):
+        find("hardware", "tinny")
+
+
+def test_missing_file():
+    with pytest.raises(ConfigError, match=r"^/no/such.yaml: No such file or directory$"):
+        load_hardware("/no/such.yaml")
+
+
+def test_every_field_is_documented():
+    text = HardwareConfig.__doc__ or ""
+    for field in dataclasses.fields(HardwareConfig):
+        assert f"{field.name}" in text
