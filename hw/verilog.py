@@ -81,14 +81,55 @@ def convert(component: Any, name: str) -> str:
     text: str = verilog._convert_rtlil_text(
         "\n".join([*library.modules.values(), top]), strip_internal_attrs=True
     )
+    text = INDEXED.sub(lambda name: name.group(0).replace("[", ".").replace("]", ""), text)
+    text = TRIGGER.sub(r"  reg \1;\n  initial \1 <= 0;", text)
+    text = MODULE.sub(_join_parts, text)
     return MEMORY.sub(_loop, text)
 
+
+TRIGGER = re.compile(r"^  reg (\\\$auto\$verilog_backend\S+ ) = 0;$", re.MULTILINE)
+"""A register that Yosys reads in every ``always @*`` block, so that all of them run at time 0.
+
+An initial value in the declaration is no event in SystemVerilog (Icarus -g2012); the assignment is.
+"""
+MODULE = re.compile(r"^module .*?^endmodule", re.MULTILINE | re.DOTALL)
+WIRE = re.compile(r"^  (?:wire|reg) \[(\d+):0\] (\\\S+ |\w+)(?= *[;=])", re.MULTILINE)
+PART = re.compile(
+    r"^  assign (?P<name>\\\S+ |\w+) ?\[(?P<high>\d+)(?::(?P<low>\d+))?\] = "
+    # Signals, constants and concatenations: those have the same width wherever they stand.
+    r"(?P<value>(?:\\\S+ |\d+'h[0-9a-f]+|\w+|[][{},: ])+);\n", re.MULTILINE)
+INDEXED = re.compile(r"\\\S*\[\S* ")
+"""Amaranth calls field 0 of an array ``\\a[0]``; Yosys' abc9 calls bit 0 of a vector the same."""
 
 MEMORY = re.compile(r"^  reg \[\d+:0\] (\S+ ?)\[(\d+):0\];$", re.MULTILINE)
 ZEROS = re.compile(
     r"^  cell \$meminit_v2 .*\n(?:    parameter .*\n)+    connect \\ADDR .*\n"
     r"    connect \\DATA \d+'0+\n    connect \\EN .*\n  end\n", re.MULTILINE)
 """Amaranth writes the initial zeros of a memory bit by bit; large memories take Yosys minutes."""
+
+
+def _join_parts(module: re.Match[str]) -> str:
+    """One assignment instead of one for each part of a wire.
+
+    Icarus keeps a strength for every bit of a wire that has more than one driver, which took it
+    two thirds of its time.
+    """
+    text = module.group(0)
+    widths = {name: int(high) + 1 for high, name in WIRE.findall(text)}
+    parts: dict[str, list[re.Match[str]]] = {}
+    for part in PART.finditer(text):
+        parts.setdefault(part["name"], []).append(part)
+    joined: dict[int, str] = {}
+    for name, found in parts.items():
+        found.sort(key=lambda part: int(part["high"]), reverse=True)
+        above = widths.get(name)
+        for part in found:
+            above = int(part["low"] or part["high"]) if int(part["high"]) + 1 == above else None
+        if above == 0:
+            values = ", ".join(part["value"] for part in found)
+            joined |= {part.start(): "" for part in found}
+            joined[found[0].start()] = f"  assign {name} = {{ {values} }};\n"
+    return PART.sub(lambda part: joined.get(part.start(), part.group(0)), text)
 
 
 def _loop(match: re.Match[str]) -> str:

@@ -20,11 +20,9 @@ TOP = "lutrip_top"
 CHECKED_TAPS = ("load", "search", "quantize", "drain", "activate", "store")
 """Taps whose beats are compared; ``store`` is the write port of the external memory."""
 VERILOG_FILES = ("axi_memory.v", "tap_checker.v")
-PUBLIC = (
-    "rst", "host_request", "host_write", "host_address", "host_wdata", "host_rdata", "host_done",
-    "running", "finished", "expired", "memory_fault", "cycle", "report", "reported",
-)
-"""Signals of the testbench that the cocotb bench touches."""
+WRITTEN = ("host_request", "host_write", "host_address", "host_wdata", "running", "report")
+READ = ("rst", "host_rdata", "host_done", "finished", "expired", "memory_fault", "reported")
+"""Signals of the testbench that the cocotb bench writes and reads."""
 
 _PORT = re.compile(
     r"^\s*(input|output)\s+(?:wire\s+|reg\s+)?(?:signed\s+)?(?:\[(\d+):0\]\s*)?(\w+)", re.MULTILINE
@@ -67,7 +65,8 @@ def library_sources() -> list[Path]:
 
 def control_file() -> str:
     """Verilator control file: only what Python touches is kept from being optimized away."""
-    lines = [f'public_flat_rw -module "tb" -var "{name}"' for name in PUBLIC]
+    lines = [f'public_flat_rw -module "tb" -var "{name}"' for name in WRITTEN]
+    lines += [f'public_flat_rd -module "tb" -var "{name}"' for name in READ]
     return "`verilator_config\n" + "\n".join(lines) + "\n"
 
 
@@ -126,7 +125,7 @@ def _checkers(config: HardwareConfig, ports: Mapping[str, Port]) -> tuple[list[s
             data, mask = f"trace_{tap}_data", f"{{{bits // 4}{{1'b1}}}}"
             if f"trace_{tap}_nibbles" in ports:
                 mask = f"trace_{tap}_nibbles"
-        pairs = {"clk": "clk", "cycle": "cycle", "valid": f"{valid} & running",
+        pairs = {"clk": "clk", "cycle": "cycle", "valid": f"{valid} & active",
                  "address": address, "data": data, "mask": mask}
         lines.append(f"    tap_checker #(.DATA_BITS({bits}), .MASK_BITS({bits // 4}), "
                      f'.FILE("expected_{tap}.bin")) check_{tap} (\n{_connections(pairs)}\n    );')
@@ -187,7 +186,7 @@ module tb;
     reg host_request, host_write, host_active, host_done;
     reg [11:0] host_address;
     reg [31:0] host_wdata, host_rdata;
-    reg running, finished, expired, report, reported;
+    reg running, active, finished, expired, report, reported;
     reg [47:0] cycle, max_cycles;
     wire memory_fault;
 {declarations}
@@ -241,7 +240,8 @@ module tb;
     // Cycles count from the host's start; one line for every change of the engines.
     integer events;
     reg [13:0] last_state;
-    always @(posedge clk) if (running) begin
+    always @(posedge clk) active <= running;
+    always @(posedge clk) if (active) begin
         cycle <= cycle + 48'd1;
         if (irq & ~finished) finished <= 1;
         else if (cycle == max_cycles) begin
@@ -296,6 +296,7 @@ module tb;
         host_rdata = 0;
 {tied}
         running = 0;
+        active = 0;
         finished = 0;
         expired = 0;
         report = 0;

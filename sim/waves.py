@@ -28,7 +28,8 @@ inline int LZ4_compress_default(const char* source, char* target, int size, int)
     };
     const auto emit = [&](int first, int literals, int match, int distance) {
         const int more = match ? match - 4 : 0;
-        *out++ = static_cast<uint8_t>((literals < 15 ? literals : 15) << 4 | (more < 15 ? more : 15));
+        const int high = literals < 15 ? literals : 15, low = more < 15 ? more : 15;
+        *out++ = static_cast<uint8_t>(high << 4 | low);
         if (literals >= 15) extend(literals - 15);
         std::memcpy(out, in + first, literals);
         out += literals;
@@ -50,7 +51,8 @@ inline int LZ4_compress_default(const char* source, char* target, int size, int)
             continue;
         }
         int match = 4;
-        while (position + match < size - 5 && in[candidate + match] == in[position + match]) ++match;
+        while (position + match < size - 5 && in[candidate + match] == in[position + match])
+            ++match;
         emit(anchor, position - anchor, match, position - candidate);
         position += match;
         anchor = position;

@@ -15,6 +15,7 @@ from sim.records import MemoryModel, SimulationResult
 from sim.runner import simulate
 from tests.sim import fake
 
+
 @pytest.fixture(scope="module")
 def build_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("build")
