@@ -15,7 +15,7 @@ from pathlib import Path
 from hw.config import HardwareConfig
 from hw.errors import ToolError
 from hw.register_map import WATCHDOG_LIMIT, register_map
-from sim.build import TOPLEVEL, cached, key_of, verilate
+from sim.build import OPTIMIZE, TOPLEVEL, VERILATOR_FLAGS, cached, key_of, verilate
 from sim.compare import ExpectedBeats
 from sim.records import MemoryModel
 from sim.runner import BUILD_DIR, bench_text, prepare, run_plusargs
@@ -81,7 +81,7 @@ def run_bare(
     words = prepare(run_dir, config, image, expected)
     text = bench_text(sources, config, register_map(config), words)
     files = [*library_sources(), *sources]
-    key = key_of("bare", tool.version, MAIN, text, files=files)
+    key = key_of("bare", tool.version, *VERILATOR_FLAGS, OPTIMIZE, MAIN, text, files=files)
 
     def make(folder: Path) -> None:
         main, bench = folder / "bare.cpp", folder / "tb.v"
