@@ -87,7 +87,8 @@ def quantize_linears(
     def shared(spec: LinearSpec) -> SearchInput | IntegerInput:
         x, x_scale, scheme = calibration[spec.input_name], scales[spec.input_name], spec.scheme
         if isinstance(scheme, Lut2dScheme):
-            key: tuple[object, ...] = (spec.input_name, scheme.act_codes, scheme.metric, scheme.seed)
+            key: tuple[object, ...] = (
+                spec.input_name, scheme.act_codes, scheme.metric, scheme.seed)
             if key not in inputs:
                 inputs[key] = search_input(x, x_scale, scheme)
             return inputs[key]

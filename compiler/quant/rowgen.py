@@ -27,7 +27,8 @@ def quantize_rowgen(
     codebooks = np.round(books / scales[:, None, None]).astype(np.int8)
     vectors = positions(weight, length)
     indices = np.concatenate([
-        nearest(vectors[:, g * columns:(g + 1) * columns] / scales[g], codebooks[:, g].astype(np.float32))
+        nearest(vectors[:, g * columns:(g + 1) * columns] / scales[g],
+                codebooks[:, g].astype(np.float32))
         for g in range(len(scales))
     ], axis=1)
     limit = (1 << (integer.bits - 1)) - 1

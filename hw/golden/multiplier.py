@@ -11,7 +11,6 @@ from numba import njit, prange
 
 from hw.fixed import Ints
 
-
 PARALLEL_WORK = 1 << 22
 """Products above which threads pay for their start."""
 

@@ -7,7 +7,6 @@ from numba import njit, prange
 
 from hw.fixed import Ints
 
-
 PARALLEL_WORK = 1 << 20
 """Distances above which threads pay for their start."""
 

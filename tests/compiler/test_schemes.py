@@ -42,11 +42,11 @@ def test_mix(tmp_path):
     ("kind: lutt\n", "kind must be lut2d, rowgen, simd or mix, not 'lutt'"),
     ("act_codes: 64\n", "kind must be lut2d, rowgen, simd or mix, not None"),
     ("kind: lut2d\nact_code: 64\n", "unknown key 'act_code'; did you mean act_codes?"),
-    ("kind: lut2d\nact_codes: 65\n", "act_codes must be one of 2, 4, 8, 16, 32, 64, 128, 256, "
-                                     "not 65"),
+    ("kind: lut2d\nact_codes: 65\n",
+     "act_codes must be one of 2, 4, 8, 16, 32, 64, 128, 256, not 65"),
     ("kind: lut2d\ngather: 1\n", "gather must be true or false, not 1"),
-    ("kind: simd\nweight_bits: 8\nact_bits: 4\n", "int8 weights need act_bits 8 (the array has "
-                                                  "no W8A4 layout)"),
+    ("kind: simd\nweight_bits: 8\nact_bits: 4\n",
+     "int8 weights need act_bits 8 (the array has no W8A4 layout)"),
     ("kind: simd\nseed: -1\n", "seed must be a whole number from 0, not -1"),
     ("kind: mix\n", "missing key 'default'"),
     ("kind: mix\ndefault: lut2d\nlayers:\n  gat: lut2d\n", "unknown key 'gat'; did you mean gate?"),

@@ -49,8 +49,8 @@ def write(tmp_path, **changes):
     ({"lanes": 48}, "lanes must be a power of two, not 48"),
     ({"lanes": 0}, "lanes must be positive, not 0"),
     ({"port_bits": 32}, "port_bits must be 64, 128, 256 or 512, not 32"),
-    ({"weight_ports": 3}, "weight_ports must be a divisor of the 4 positions of a port word, "
-                          "not 3"),
+    ({"weight_ports": 3},
+     "weight_ports must be a divisor of the 4 positions of a port word, not 3"),
     ({"clock_mhz": -1}, "clock_mhz must be positive, not -1"),
 ])
 def test_wrong_hardware(tmp_path, changes, message):
