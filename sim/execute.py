@@ -123,7 +123,7 @@ def execute(
     found = spans(read_events(result.run_dir / "events.txt"), result.cycles)
     names = _names(build)
     write_chrome_trace(path / "trace.json", found, config.clock_mhz, names)
-    values = _values(path, build, result, joules, resources, memory)
+    values = _values(path, build, result, joules, device.counts(resources), memory)
     values |= {"device": device.name, "fits": device.fits(resources)}
     return Execution(values=values, spans=_spans(found, names), simulation=result)
 

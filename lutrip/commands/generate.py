@@ -33,11 +33,12 @@ def command(hardware: str, out: Path, target: str, json_path: Path | None) -> No
     config = load_hardware(hardware)
     manifest = generate(config, out, target)
     device = load_device(config.device)
-    resources = total(config)
+    modelled = total(config)
+    resources = device.counts(modelled)
     files = manifest["files"]
     assert isinstance(files, list)
     result: dict[str, Any] = {
-        **manifest, **resources.rounded(), "device": device.name, "fits": device.fits(resources),
+        **manifest, **resources.rounded(), "device": device.name, "fits": device.fits(modelled),
         "resources_are": "modelled",
     }
     counts = ", ".join(f"{count:g} {name}" for name, count in resources.rounded().items())
