@@ -121,6 +121,7 @@ def compile_graph(
             "cost": dataclasses.asdict(op.cost()),
         } for op in graph.ops],
         "scales": dict(graph.scales),
+        "function_errors": dict(graph.function_errors),
         "regions": {name: [addresses[name], size] for name, size in sizes.items()},
         "inputs": tensors(tiled.input_tiles),
         "outputs": tensors(tiled.output_tiles),

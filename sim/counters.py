@@ -44,13 +44,6 @@ def port_bytes(counters: Mapping[str, int], config: HardwareConfig) -> dict[str,
     return {**moved, "write": counters["write_words"] * config.port_bytes}
 
 
-def port_utilization(counters: Mapping[str, int], config: HardwareConfig) -> dict[str, float]:
-    """Share of the cycles in which each port moved a word."""
-    cycles = max(1, counters["cycles"])
-    return {name: moved / config.port_bytes / cycles
-            for name, moved in port_bytes(counters, config).items()}
-
-
 def weight_bytes(counters: Mapping[str, int], config: HardwareConfig) -> int:
     """Bytes read on the weight ports: tables, indices, codebooks, weights and scales."""
     return sum(moved for name, moved in port_bytes(counters, config).items()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.resources import MUX16_LUTS, URAM_DEPTH, Resources
@@ -146,21 +145,6 @@ class Energy:
             group: sum((item.joules for item in self.items if item.group == group),
                        Bounds(0, 0, 0))
             for group in GROUPS
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """For JSON, keys with units."""
-        total = self.total
-        return {
-            "table": self.table, "device": self.device, "latency_s": self.seconds,
-            "energy_j": total.value, "energy_lower_j": total.lower, "energy_upper_j": total.upper,
-            "power_w": total.value / self.seconds if self.seconds else 0.0,
-            "simulated": False,
-            "causes": [
-                {"group": item.group, "cause": item.cause, "energy_j": item.joules.value,
-                 "energy_lower_j": item.joules.lower, "energy_upper_j": item.joules.upper}
-                for item in self.items
-            ],
         }
 
 

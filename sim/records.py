@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from hw.config import HardwareConfig
 from hw.errors import ConfigError
@@ -106,23 +105,3 @@ class SimulationResult:
     def cycles_per_s(self) -> float:
         """Simulated cycles for each second of the run loop."""
         return self.cycles / self.wall_s if self.wall_s else 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """For JSON, keys with units."""
-        first = self.first_mismatch
-        return {
-            "simulator": self.simulator,
-            "simulator_version": self.simulator_version,
-            "simulated": True,
-            "status": self.status,
-            "errors": list(self.errors),
-            "bit_exact": self.bit_exact,
-            "first_mismatch": None if first is None else asdict(first),
-            "taps": [asdict(tap) for tap in self.taps],
-            "cycles": self.cycles,
-            "counters": dict(self.counters),
-            "wall_s": self.wall_s,
-            "build_s": self.build_s,
-            "cycles_per_s": self.cycles_per_s,
-            "waves": None if self.waves is None else str(self.waves),
-        }

@@ -15,13 +15,15 @@ class Graph:
     """Operations in program order.
 
     constants: arrays that do not depend on the tokens; inputs: int16 [T, D] activations; both by
-    tensor name. scales: float step of int16 tensors, where known.
+    tensor name. scales: float step of int16 tensors, where known. function_errors: worst absolute
+    error of each activation function's table over all int16 inputs, by operation.
     """
 
     ops: Sequence[Op]
     constants: Mapping[str, Ints]
     inputs: Mapping[str, Ints]
     scales: Mapping[str, float]
+    function_errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def outputs(self) -> list[Tensor]:
@@ -50,6 +52,7 @@ class GraphBuilder:
     constants: dict[str, Ints] = field(default_factory=dict)
     inputs: dict[str, Ints] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
+    function_errors: dict[str, float] = field(default_factory=dict)
 
     def constant(self, name: str, value: Ints) -> Tensor:
         """Add a constant."""
@@ -76,7 +79,7 @@ class GraphBuilder:
     def graph(self) -> Graph:
         """The finished graph."""
         return Graph(ops=tuple(self.ops), constants=self.constants, inputs=self.inputs,
-                     scales=self.scales)
+                     scales=self.scales, function_errors=self.function_errors)
 
 
 def producers(graph: Graph) -> dict[str, Op]:

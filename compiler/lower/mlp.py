@@ -35,6 +35,7 @@ def lower_mlp(
         outputs.append(lowering.linear(f"{name}.{part}", ordered, x))
     g, u = outputs
     table, shift = gated_table(FUNCTIONS[function], gate.y_scale, up.y_scale, down.input.x_scale)
+    builder.function_errors[f"{name}.{function}"] = table.worst_error
     h = builder.add(Activate(
         name=f"{name}.{function}", source=g, factor=u, shift=shift,
         base=builder.constant(f"{name}.{function}.base", table.base.astype(np.int16)),

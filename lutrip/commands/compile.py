@@ -61,8 +61,10 @@ def command(
                f"{len(meta['linears'])} linear layers, {len(meta['tokens'])} tokens")
     for name, error in meta["relative_error"].items():
         click.echo(f"  {name}: relative error {error:.4f} against float")
+    for name, error in meta["function_errors"].items():
+        click.echo(f"  {name}: table within {error:.2e} of the function, over all inputs")
     write_json(json_path, {
         "out": str(out), "image_bytes": meta["image_bytes"],
         "instructions": len(meta["instructions"]), "tokens": len(meta["tokens"]),
-        "relative_error": meta["relative_error"],
+        "relative_error": meta["relative_error"], "function_errors": meta["function_errors"],
     })

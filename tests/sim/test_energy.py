@@ -72,10 +72,9 @@ def test_every_counter_of_work_is_charged():
 def test_json():
     result = energy(zeros(cycles=1000, lut_steps=500), CONFIG, RESOURCES,
                     load_energy("fpga-16nm", "u280"))
-    record = result.to_json()
-    assert record["energy_j"] == pytest.approx(sum(item["energy_j"] for item in record["causes"]))
-    assert record["latency_s"] == pytest.approx(4e-6)
-    assert {item["group"] for item in record["causes"]} == set(GROUPS)
+    assert result.total.value == pytest.approx(sum(item.joules.value for item in result.items))
+    assert result.seconds == pytest.approx(4e-6)
+    assert {item.group for item in result.items} == set(GROUPS)
 
 
 def test_missing_counter():

@@ -66,7 +66,7 @@ def test_exact(run):
     assert result.counters["read_words_w0"] == 64
     assert result.cycles == result.counters["cycles"]
     assert told[-1] == f"done after {result.cycles} cycles"
-    assert result.to_json()["bit_exact"] is True
+    assert result.bit_exact is True
 
 
 @pytest.mark.parametrize("memory", [
