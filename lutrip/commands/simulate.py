@@ -61,8 +61,10 @@ def command(
         return 0
     first = values["first_mismatch"]
     if values["status"] != "done":
-        click.echo(f"  stopped: {values['status']} {' '.join(values['errors'])}", err=True)
-    if first is not None:
+        causes = " ".join([values["status"], *values["errors"]])
+        click.echo(f"  stopped after {values['cycles']} cycles: {causes}", err=True)
+    # A run that was stopped lacks writes; only one that differs is a mismatch.
+    if first is not None and (values["status"] == "done" or first["cycle"] is not None):
         click.echo(
             f"  first mismatch: instruction {first['instruction']} {first['opcode']} "
             f"{first['op']}, element {first['element']}, expected {first['expected']}, "
