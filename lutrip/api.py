@@ -40,6 +40,13 @@ def compile(
     )
 
 
+def discard_result(build: Path) -> None:
+    """Remove a folder's result, which would no longer belong to what the folder then holds."""
+    from reports.records import RESULT
+
+    (build / RESULT).unlink(missing_ok=True)
+
+
 def simulate(
     build: Path, *, simulator: str = "verilator", waves: bool = False,
     max_cycles: int | None = None, memory: MemoryModel | None = None,
@@ -49,6 +56,7 @@ def simulate(
     from reports.records import run_record, write_record
     from sim.execute import execute
 
+    discard_result(build)
     done = execute(build, simulator=simulator, waves=waves, max_cycles=max_cycles, memory=memory,
                    build_dir=build_dir, progress=progress)
     write_record(run_record(build, done.values, done.spans))

@@ -10,7 +10,7 @@ from typing import Any
 
 from compiler.build import write_build
 from compiler.image.image import write_atomically
-from lutrip.api import compile, simulate
+from lutrip.api import compile, discard_result, simulate
 from reports.records import RESULT, SUMMARY
 from sim.circuit import generator_hash
 
@@ -34,7 +34,7 @@ def run_one(
     kept = _finished(folder / RESULT, key)
     if kept is not None and not fresh:
         return kept
-    (folder / RESULT).unlink(missing_ok=True)
+    discard_result(folder)
     write_build(build, folder)
     values = simulate(folder, simulator=simulator, build_dir=build_dir,
                       progress=lambda text: progress(f"{scheme}: {text}"))

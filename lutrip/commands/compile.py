@@ -50,11 +50,13 @@ def command(
     """
     from compiler.build import write_build
     from lutrip.api import compile as compile_model
+    from lutrip.api import discard_result
 
     build = compile_model(
         model_name, scheme_name, hardware_name, layers=layer_range(layers),
         parts=frozenset(part.strip() for part in parts.split(",")), prompt=prompt, tokens=tokens,
     )
+    discard_result(out)
     write_build(build, out)
     meta = build.metadata
     click.echo(f"{out}: {meta['image_bytes']} bytes, {len(meta['instructions'])} instructions, "

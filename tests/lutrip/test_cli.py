@@ -67,6 +67,18 @@ def test_compile_and_disasm(capsys, tmp_path):
         assert "checksum" in capsys.readouterr().err
 
 
+def test_a_new_build_or_run_discards_the_old_result(tmp_path, monkeypatch):
+    out = tmp_path / "build"
+    arguments = compile_tiny("--out", str(out), "--parts", "mlp")
+    assert main(arguments) == 0
+    for again in (arguments, ["simulate", str(out), "--simulator", "icarus"]):
+        (out / "result.json").write_text("{}")
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", str(tmp_path))
+            main(again)
+        assert not (out / "result.json").exists()
+
+
 def test_tool_that_is_missing_is_status_3(capsys, tmp_path, monkeypatch):
     out = tmp_path / "build"
     assert main(compile_tiny("--out", str(out), "--parts", "mlp")) == 0
