@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hw.memory.axi_read_master import AxiReadMaster
 from hw.memory.axi_write_master import AxiWriteMaster
 from hw.register_map import counters
 from hw.verilog import convert
+from sim.toolchain import find_verilator
 from tests.hw.engines import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -26,13 +28,15 @@ UNITS = {
 SIMULATOR = "icarus" if shutil.which("iverilog") else "verilator"
 
 
-@pytest.mark.skipif(
-    not (shutil.which("iverilog") or shutil.which("verilator")),
-    reason="needs iverilog or verilator on PATH",
-)
 @pytest.mark.parametrize("name", UNITS)
 def test_protocol(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
+    if SIMULATOR == "verilator":
+        tool = find_verilator()
+        for key, value in tool.environment().items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setenv("PATH", str(tool.path.parent), prepend=os.pathsep)
+        monkeypatch.setenv("MAKEFLAGS", " ".join(tool.make_variables()))
     (tmp_path / "unit.v").write_text(convert(UNITS[name](), "unit"))
     runner = get_runner(SIMULATOR)
     runner.build(
