@@ -21,7 +21,7 @@ from hw.fixed import Ints
 
 Floats = NDArray[np.float32]
 
-FAMILIES = ("llama", "qwen2", "qwen3")
+FAMILIES = ("llama", "qwen2", "qwen3", "opt", "bloom")
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 LAYERS_MAX = 1024
 """More layers than any model has; a damaged count must not make us list its tensors."""
@@ -47,6 +47,11 @@ class Architecture:
     tied_embeddings: the output head is the embedding.
     qkv_bias: q, k and v have biases; qk_norm: queries and keys are normalized per head.
     context: tokens the model was made for.
+    activation: a name of `compiler.activation_table.FUNCTIONS`; gated: the MLP has a gate.
+    norm: rms or layer (LayerNorm with bias). position: rope, learned (a table whose first
+    ``position_offset`` rows are not used) or alibi. rotary_width: elements of a head that rotate,
+    0 for all. linear_bias: every linear has a bias. window: positions that a token sees, 0 for
+    all before it. embedding_norm: the embedding is followed by a LayerNorm.
     """
 
     name: str
@@ -66,6 +71,14 @@ class Architecture:
     qkv_bias: bool = False
     qk_norm: bool = False
     activation: str = "silu"
+    norm: str = "rms"
+    position: str = "rope"
+    rotary_width: int = 0
+    position_offset: int = 0
+    gated: bool = True
+    linear_bias: bool = False
+    window: int = 0
+    embedding_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:

@@ -42,6 +42,7 @@ class HardwareConfig:
     rowgen: rows can be computed from weight codebooks and int8 activations.
     simd: packed multipliers are present.
     simd_depth: inputs the multiplier array takes each cycle.
+    log2_softmax: the array can also multiply by 4-bit powers of two (shifts).
     group_max: longest weight group (inputs that share a scale) of the multiplier array.
     tokens_max: tokens of one instruction.
     accumulator_words: words of ``lanes`` sums in each of the two accumulator banks.
@@ -66,6 +67,7 @@ class HardwareConfig:
     rowgen: bool
     simd: bool
     simd_depth: int
+    log2_softmax: bool
     group_max: int
     tokens_max: int
     accumulator_words: int
@@ -101,7 +103,7 @@ class HardwareConfig:
         self._require(self.word_elements % self.simd_depth == 0, "simd_depth",
                       f"a divisor of the {self.word_elements} elements of a port word")
         if self.simd:
-            self._require(self.simd_depth <= 8, "simd_depth", "at most 8 (exact lane packing)")
+            self._require(2 <= self.simd_depth <= 8, "simd_depth", "2, 4 or 8 (exact lane packing)")
             self._require(self.group_max % self.word_elements == 0, "group_max",
                           f"a multiple of the {self.word_elements} elements of a port word")
             columns = self.lanes // self.weight_ports
@@ -109,6 +111,8 @@ class HardwareConfig:
                           and columns * self.simd_depth * 4 % self.port_bits == 0, "lanes",
                           "large enough that every weight port fills whole words of int4 weights "
                           "and of 16-bit scales")
+        self._require(self.simd or not self.log2_softmax, "log2_softmax",
+                      "false without the multiplier array (simd)")
         self._require(self.tokens_max <= 255, "tokens_max", "at most 255")
         self._require(self.accumulator_words <= 4096, "accumulator_words", "at most 4096")
         self._require(self.index_blocks <= 255, "index_blocks", "at most 255")

@@ -1,7 +1,7 @@
 """Instructions as data: field widths from which encoder, decoder and RTL layouts all derive.
 
 An instruction is 256 bits, little-endian, fields from bit 0 upward in the order of declaration.
-Every instruction starts with the header (opcode, wait, post); the rest is zero up to bit 255.
+Every instruction starts with the header (opcode, wait, post, base); the rest is zero up to bit 255.
 Engines take their instructions in program order and run beside each other. `wait` has a bit for
 each producer engine, `post` a bit for each consumer engine: a token is a count held for each
 (producer, consumer) pair. An instruction starts when every pair it waits for holds a token, takes
@@ -34,6 +34,8 @@ class Engine(enum.IntEnum):
     DRAIN = 4
     ACTIVATE = 5
     STORE = 6
+    NORM = 7
+    SOFTMAX = 8
 
 
 class Opcode(enum.IntEnum):
@@ -48,10 +50,17 @@ class Opcode(enum.IntEnum):
     DRAIN = 6
     ACTIVATE = 7
     STORE = 8
+    GATHER = 9
+    APPEND = 10
+    NORM = 11
+    ROPE = 12
+    SOFTMAX = 13
+    LOOP = 14
 
 
 ENGINE_OF = {
     Opcode.LOAD: Engine.LOAD,
+    Opcode.GATHER: Engine.LOAD,
     Opcode.SEARCH: Engine.SEARCH,
     Opcode.QUANTIZE: Engine.QUANTIZE,
     Opcode.LUT: Engine.LINEAR,
@@ -59,7 +68,12 @@ ENGINE_OF = {
     Opcode.DRAIN: Engine.DRAIN,
     Opcode.ACTIVATE: Engine.ACTIVATE,
     Opcode.STORE: Engine.STORE,
+    Opcode.APPEND: Engine.STORE,
+    Opcode.NORM: Engine.NORM,
+    Opcode.ROPE: Engine.NORM,
+    Opcode.SOFTMAX: Engine.SOFTMAX,
 }
+"""Engine that runs an opcode; END and LOOP belong to instruction fetch."""
 
 
 class LutMode(enum.IntEnum):
@@ -71,14 +85,31 @@ class LutMode(enum.IntEnum):
 
 
 class SimdMode(enum.IntEnum):
-    """Operand widths of the multiplier array."""
+    """Operand widths of the multiplier array; W8L4 multiplies by shifts (log2 softmax)."""
 
     W4A4 = 0
     W4A8 = 1
     W8A8 = 2
+    W8L4 = 3
 
 
-HEADER: dict[str, int] = {"opcode": 4, "wait": 8, "post": 8}
+class DrainMode(enum.IntEnum):
+    """What becomes of dequantized sums."""
+
+    VECTOR = 0
+    RESIDUAL = 1
+    ARGMAX = 2
+
+
+class Base(enum.IntEnum):
+    """What a loop adds to an instruction's address in each iteration."""
+
+    ABSOLUTE = 0
+    FIRST = 1
+    SECOND = 2
+
+
+HEADER: dict[str, int] = {"opcode": 4, "wait": 12, "post": 12, "base": 2}
 
 FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.END: {},
@@ -88,8 +119,8 @@ FIELDS: dict[Opcode, dict[str, int]] = {
         "l2": 1,
     },
     Opcode.QUANTIZE: {
-        "address": 32, "rounds": 12, "tokens": 8, "source": 16, "stride": 12, "operands": 16,
-        "alphas": 12, "scales": 8, "int4": 1,
+        "address": 32, "rounds": 12, "tokens": 8, "heads": 8, "source": 16, "stride": 12,
+        "head_stride": 12, "operands": 16, "alphas": 12, "scales": 8, "int4": 1,
     },
     Opcode.LUT: {
         "address": 32, "port_stride": 24, "mode": 2, "int4": 1, "rounds": 12, "tokens": 8,
@@ -100,20 +131,47 @@ FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.SIMD: {
         "address": 32, "port_stride": 24, "mode": 2, "has_min": 1, "rounds": 12, "tokens": 8,
         "blocks": 8, "group_rounds": 8, "shift": 6, "operands": 16, "alphas": 12,
-        "accumulator": 12, "bank": 1, "first": 1,
+        "accumulator": 12, "bank": 1, "first": 1, "plain": 1, "volatile": 1,
     },
     Opcode.DRAIN: {
-        "address": 32, "tokens": 8, "blocks": 8, "words": 12, "accumulator": 12, "bank": 1,
-        "destination": 16, "stride": 12, "shift1": 6, "shift2": 6, "token_scale": 1, "scales": 8,
+        "address": 32, "tokens": 8, "heads": 8, "blocks": 8, "words": 12, "accumulator": 12,
+        "bank": 1, "destination": 16, "stride": 12, "head_stride": 12, "mode": 2, "uniform": 1,
+        "fresh": 1, "column": 24, "token_scale": 1, "scales": 8,
     },
     Opcode.ACTIVATE: {
         "address": 32, "tokens": 8, "words": 12, "source": 16, "factor": 16, "destination": 16,
-        "stride": 12, "shift": 6, "gated": 1,
+        "stride": 12, "gated": 1,
     },
     Opcode.STORE: {"address": 32, "words": 16, "source": 16},
+    Opcode.GATHER: {
+        "address": 32, "ids": 32, "tokens": 8, "words": 12, "destination": 16, "stride": 12,
+        "shift": 5, "add": 1, "direct": 1,
+    },
+    Opcode.APPEND: {
+        "address": 32, "port_stride": 24, "offset": 24, "tokens": 8, "words": 12, "source": 16,
+        "stride": 12, "slot": 12, "group_rounds": 8, "group_words": 24, "transpose": 1,
+    },
+    Opcode.NORM: {
+        "address": 32, "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12,
+        "head_stride": 12, "destination": 16, "destination_stride": 12,
+        "destination_head_stride": 12, "wide": 1, "center": 1,
+    },
+    Opcode.ROPE: {
+        "address": 32, "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12,
+        "head_stride": 12,
+    },
+    Opcode.SOFTMAX: {
+        "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12, "operands": 16,
+        "rounds": 12, "scales": 8, "position": 20, "window": 20, "slope": 24, "fraction": 4,
+        "log2": 1,
+    },
+    Opcode.LOOP: {"count": 12, "length": 12, "first_stride": 32, "second_stride": 32},
 }
 for _fields in FIELDS.values():
     assert sum(HEADER.values()) + sum(_fields.values()) <= INSTRUCTION_BITS
+
+ADDRESS_OFFSET = sum(HEADER.values())
+"""First bit of the 32-bit address field in every instruction that has one."""
 
 
 def fields_of(opcode: Opcode) -> dict[str, int]:
@@ -124,7 +182,7 @@ def fields_of(opcode: Opcode) -> dict[str, int]:
 def encode(opcode: Opcode, values: Mapping[str, int]) -> bytes:
     """Pack one instruction; raises LutripError when a value does not fit its field."""
     word, offset = 0, 0
-    values = {"wait": 0, "post": 0, **values, "opcode": int(opcode)}
+    values = {"wait": 0, "post": 0, "base": 0, **values, "opcode": int(opcode)}
     fields = fields_of(opcode)
     if unknown := set(values) - set(fields):
         raise ValueError(f"{opcode.name} has no field {', '.join(sorted(unknown))}")

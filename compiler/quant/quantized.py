@@ -12,7 +12,8 @@ class Dequantization:
     """Arguments of `hw.golden.dequant.dequantize` that do not depend on the tokens.
 
     zero: int32 [M]; multiplier: int16 [M], not negative; bias: int16 [M] in output steps.
-    token_scale: the quantizer's peak of the token multiplies the result.
+    token_scale: the quantizer's peak of the token multiplies the result. bias_shift: bias steps
+    are ``2**bias_shift`` output steps (residual outputs only).
     """
 
     zero: Ints
@@ -21,6 +22,7 @@ class Dequantization:
     shift1: int
     shift2: int
     token_scale: bool
+    bias_shift: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Dequantizer: 32-bit sums to int16 activations."""
+"""Dequantizer: 32-bit sums to int32 values and int16 activations."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ import numpy as np
 from hw.fixed import Ints, round_shift, saturate, saturate16
 
 INT32_MAX = (1 << 31) - 1
+TOKEN_SCALE_BITS = 24
+"""A token's scale: the quantizer's peak or the softmax's reciprocal, unsigned."""
 
 
-def dequantize(
+def dequantize32(
     sums: Ints, zero: Ints, multiplier: Ints, bias: Ints, shift1: int, shift2: int,
-    token_scale: Ints | None = None,
+    token_scale: Ints | None = None, bias_shift: int = 0,
 ) -> Ints:
-    """``saturate16(round_shift(stage1 * token_scale, shift2) + bias)``.
+    """``saturate(round_shift(stage1 * token_scale, shift2)) + (bias << bias_shift)``, saturated.
 
-    ``stage1 = saturate(round_shift((sums + zero) * multiplier, shift1), 2**31 - 1)``.
-    sums: int [tokens, M], 32-bit values; zero: int32 [M]; multiplier: int16 [M], not negative;
-    bias: int16 [M]; token_scale: 19-bit unsigned [tokens], or None for 1.
-    Returns int16 [tokens, M]. No product exceeds 63 bits.
+    ``stage1 = saturate(round_shift((sums + zero) * multiplier, shift1))``; every saturation is to
+    ``+-(2**31 - 1)``. sums: int [tokens, M], 32-bit values; zero: int32 [M]; multiplier: int16 [M],
+    not negative; bias: int16 [M]; bias_shift: 0..16; token_scale: 24-bit unsigned [tokens], or
+    None for 1. Returns int32 [tokens, M]. No product exceeds 63 bits.
     """
     total = (sums.astype(np.int64) + zero) * multiplier.astype(np.int64)
     stage1 = saturate(round_shift(total, shift1), INT32_MAX)
     scale = 1 if token_scale is None else token_scale.astype(np.int64)[:, None]
-    return saturate16(round_shift(stage1 * scale, shift2) + bias)
+    y = saturate(round_shift(stage1 * scale, shift2), INT32_MAX)
+    return saturate(y + (bias.astype(np.int64) << bias_shift), INT32_MAX).astype(np.int32)
+
+
+def dequantize(
+    sums: Ints, zero: Ints, multiplier: Ints, bias: Ints, shift1: int, shift2: int,
+    token_scale: Ints | None = None, bias_shift: int = 0,
+) -> Ints:
+    """`dequantize32` saturated to int16 [tokens, M]."""
+    return saturate16(dequantize32(
+        sums, zero, multiplier, bias, shift1, shift2, token_scale, bias_shift))

@@ -1,0 +1,1 @@
+"""Whole decoders: quantized layers, the golden model that runs them, evaluation."""
