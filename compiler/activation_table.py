@@ -34,7 +34,11 @@ def relu(x: Floats) -> Floats:
     return np.maximum(x, 0.0)
 
 
-FUNCTIONS: dict[str, Function] = {"silu": silu, "gelu": gelu, "relu": relu}
+FUNCTIONS: dict[str, Function] = {
+    "silu": silu, "gelu": gelu, "gelu_tanh": gelu, "relu": relu, "drelu": relu,
+}
+FACTORS: dict[str, Function] = {"drelu": relu}
+"""Functions that a gated MLP also applies to the factor (up): dReLU is ``relu(g) * relu(u)``."""
 
 
 @dataclass(frozen=True, kw_only=True)

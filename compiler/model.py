@@ -3,6 +3,8 @@
 Tensor names: ``embedding``, ``final_norm``, ``head`` and, for each layer i,
 ``layers.{i}.{q,k,v,o,gate,up,down}.weight`` (and ``.bias`` where the model has one),
 ``layers.{i}.{attention_norm,mlp_norm}`` and, with q/k norms, ``layers.{i}.{q_norm,k_norm}``.
+A LayerNorm has its bias under the norm's name and ``.bias``. ``position_embedding`` holds learned
+positions, ``embedding_norm`` a norm of the embedding. MLPs without a gate are up and down.
 Weights are [out, in]. Rotary pairs are always the elements ``(i, i + head_width / 2)`` of a head:
 a front end reorders the rows of checkpoints that keep pairs side by side.
 """
@@ -16,13 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.activation_table import FUNCTIONS
 from compiler.errors import FrontendError
 from hw.fixed import Ints
 
 Floats = NDArray[np.float32]
 
-FAMILIES = ("llama", "qwen2", "qwen3", "opt", "bloom")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "opt", "bloom")
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
+NORMS, POSITIONS = ("rms", "layer"), ("rope", "learned", "alibi")
 LAYERS_MAX = 1024
 """More layers than any model has; a damaged count must not make us list its tensors."""
 BLOCK = 32
@@ -37,9 +41,9 @@ def is_number(value: object) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Sizes and constants of a decoder of the Llama family.
+    """Sizes and constants of a decoder.
 
-    family: llama, qwen2 or qwen3.
+    family: one of `FAMILIES`.
     width: elements of the residual; a layer has ``heads`` query heads and ``kv_heads`` key and
     value heads of ``head_width`` elements.
     rope_base: base of the rotary frequencies; rope_factors: what each of the ``head_width / 2``
@@ -48,10 +52,12 @@ class Architecture:
     qkv_bias: q, k and v have biases; qk_norm: queries and keys are normalized per head.
     context: tokens the model was made for.
     activation: a name of `compiler.activation_table.FUNCTIONS`; gated: the MLP has a gate.
-    norm: rms or layer (LayerNorm with bias). position: rope, learned (a table whose first
-    ``position_offset`` rows are not used) or alibi. rotary_width: elements of a head that rotate,
-    0 for all. linear_bias: every linear has a bias. window: positions that a token sees, 0 for
-    all before it. embedding_norm: the embedding is followed by a LayerNorm.
+    norm: a name of `NORMS`; a layer norm has a bias.
+    position: a name of `POSITIONS`; rotary_width: elements of a head that rotate, 0 for all;
+    position_offset: rows at the start of the table of learned positions that are not used.
+    linear_bias: every linear has a bias.
+    window: positions that a token sees, itself included; 0 for all up to itself.
+    embedding_norm: the embedding is followed by a norm.
     """
 
     name: str
@@ -94,15 +100,38 @@ class Architecture:
         if self.heads % self.kv_heads:
             raise FrontendError(f"{self.name}: {self.heads} heads cannot share "
                                 f"{self.kv_heads} key-value heads evenly")
-        if self.head_width % 2:
-            raise FrontendError(f"{self.name}: head width {self.head_width} is odd, "
-                                "rotary embedding needs pairs")
-        if self.activation != "silu":
-            raise FrontendError(f"{self.name}: activation {self.activation!r} is not supported, "
-                                "only silu")
-        if self.rope_factors is not None and len(self.rope_factors) != self.head_width // 2:
+        if self.position == "rope" and (self.head_width % 2 or self.rotary % 2):
+            raise FrontendError(f"{self.name}: rotary width {self.rotary} of head width "
+                                f"{self.head_width} is odd; rotary embedding needs pairs")
+        if self.activation not in FUNCTIONS:
+            raise FrontendError(f"{self.name}: activation {self.activation!r} is not supported; "
+                                f"supported are {', '.join(FUNCTIONS)}")
+        for field, choices in (("norm", NORMS), ("position", POSITIONS)):
+            if getattr(self, field) not in choices:
+                raise FrontendError(f"{self.name}: {field} must be {' or '.join(choices)}, "
+                                    f"not {getattr(self, field)!r}")
+        if self.window < 0:
+            raise FrontendError(f"{self.name}: window must not be negative, not {self.window}")
+        if not 0 <= self.rotary_width <= self.head_width:
+            raise FrontendError(f"{self.name}: {self.rotary_width} of {self.head_width} elements "
+                                "of a head cannot rotate")
+        if self.rope_factors is not None and len(self.rope_factors) != self.rotary // 2:
             raise FrontendError(f"{self.name}: {len(self.rope_factors)} rotary factors for "
-                                f"{self.head_width // 2} frequencies")
+                                f"{self.rotary // 2} frequencies")
+
+    @property
+    def rotary(self) -> int:
+        """Elements of a head that rotate."""
+        return self.rotary_width or self.head_width
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """Linear layers of a decoder layer."""
+        return LINEARS if self.gated else tuple(name for name in LINEARS if name != "gate")
+
+    def has_bias(self, linear: str) -> bool:
+        """Whether a linear layer always has a bias."""
+        return self.linear_bias or (self.qkv_bias and linear in "qkv")
 
     def linear_shape(self, linear: str) -> tuple[int, int]:
         """Outputs and inputs of one of `LINEARS`."""
@@ -117,17 +146,28 @@ class Architecture:
     def required(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor that the model must have."""
         shapes: dict[str, tuple[int, ...]] = {"embedding": (self.vocabulary, self.width)}
+
+        def norm(name: str) -> None:
+            shapes[name] = (self.width,)
+            if self.norm == "layer":
+                shapes[f"{name}.bias"] = (self.width,)
+
+        if self.position == "learned":
+            rows = self.context + self.position_offset
+            shapes["position_embedding"] = (rows, self.width)
+        if self.embedding_norm:
+            norm("embedding_norm")
         for i in range(self.layers):
             prefix = f"layers.{i}."
-            shapes[prefix + "attention_norm"] = (self.width,)
-            shapes[prefix + "mlp_norm"] = (self.width,)
+            norm(prefix + "attention_norm")
+            norm(prefix + "mlp_norm")
             if self.qk_norm:
                 shapes[prefix + "q_norm"] = shapes[prefix + "k_norm"] = (self.head_width,)
-            for linear in LINEARS:
+            for linear in self.linears:
                 shapes[f"{prefix}{linear}.weight"] = self.linear_shape(linear)
-                if self.qkv_bias and linear in "qkv":
+                if self.has_bias(linear):
                     shapes[f"{prefix}{linear}.bias"] = self.linear_shape(linear)[:1]
-        shapes["final_norm"] = (self.width,)
+        norm("final_norm")
         if not self.tied_embeddings:
             shapes["head"] = (self.vocabulary, self.width)
         return shapes
@@ -135,7 +175,7 @@ class Architecture:
     def optional(self) -> dict[str, tuple[int, ...]]:
         """Shape of tensors that some checkpoints of the family have."""
         return {f"layers.{i}.{linear}.bias": self.linear_shape(linear)[:1]
-                for i in range(self.layers) for linear in LINEARS}
+                for i in range(self.layers) for linear in self.linears}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from hw.isa import Engine
 
 IDENTITY = 0x4C555452
 """The letters LUTR."""
-VERSION = 1
+VERSION = 2
 WATCHDOG_LIMIT = 1 << 20
 """Cycles without progress after reset, until the host writes another limit."""
 COUNTERS_OFFSET = 0x100
@@ -18,9 +18,9 @@ ADDRESS_SPACE = 1 << 12
 
 STATUS_BITS = {"running": 0, "done": 1, "error": 2, "hang": 3}
 """Flags of the status register."""
-STATUS_BUSY, STATUS_WAITING = 8, 16
+STATUS_BUSY, STATUS_WAITING = 8, 20
 """First bit of the engine masks in the status register."""
-HANG_BUSY, HANG_WAITING = 0, 8
+HANG_BUSY, HANG_WAITING = 0, 16
 """First bit of the engine masks in the hang register."""
 ERROR_BITS = {"program": 0, "read": 1, "write": 2, "hang": 3}
 """Causes in the error register."""
@@ -48,7 +48,7 @@ def counters(config: HardwareConfig) -> dict[str, int]:
     """Counters besides ``cycles``: name and bits of what is added each cycle."""
     ports = [f"w{number}" for number in range(config.weight_ports)] + ["centroid", "aux"]
     engines = [engine.name.lower() for engine in Engine]
-    wide = ("rowgen_rows", "row_reads", "table_words", "weight_words")
+    wide = ("rowgen_rows", "row_reads", "table_words", "weight_words", "prefetched_words")
     return {
         **{f"busy_{engine}": 1 for engine in engines},
         **{f"waiting_{engine}": 1 for engine in engines},
@@ -69,11 +69,18 @@ WORK = {
     "simd_steps_w4a4": "multiplier array steps, int4 weights and int4 activations",
     "simd_steps_w4a8": "multiplier array steps, int4 weights and int8 activations",
     "simd_steps_w8a8": "multiplier array steps, int8 weights and int8 activations",
+    "simd_steps_w8l4": "multiplier array steps, int8 weights and 4-bit powers of two",
     "scaler_steps": "group sums scaled, words of lanes",
     "weight_words": "port words written into weight buffers",
+    "prefetched_words": "weight port words that arrived before their instruction started",
     "accumulator_steps": "accumulator words updated",
     "drain_steps": "vector words drained",
     "activate_steps": "steps of the activation unit",
+    "norm_steps": "vector words written by norms",
+    "rope_steps": "vector words written by rotations",
+    "softmax_steps": "operand words written by softmax",
+    "gather_steps": "vector words written by gathers",
+    "append_steps": "port words written by appends",
     "vector_reads": "vector memory words read",
     "vector_writes": "vector memory words written",
     "operand_reads": "operand store words read",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from amaranth import Cat, Module, Mux
@@ -14,7 +15,7 @@ from hw.control.fetch import Fetch
 from hw.control.registers import Registers
 from hw.control.watchdog import Watchdog
 from hw.interfaces import task_layout
-from hw.isa import HEADER, Engine, Opcode
+from hw.isa import ENGINE_OF, HEADER, Engine, Opcode
 from hw.memory.axi import Axi4Read, Axi4Write, AxiLite
 from hw.memory.axi_read_master import AxiReadMaster
 from hw.memory.axi_write_master import AxiWriteMaster
@@ -24,13 +25,47 @@ from hw.memory.vector_memory import VectorMemory
 from hw.register_map import counters
 from hw.units.accumulator import Accumulator
 from hw.units.activate_engine import ActivateEngine
+from hw.units.append_engine import AppendEngine
 from hw.units.drain_engine import DrainEngine
+from hw.units.gather_engine import GatherEngine
 from hw.units.load_engine import LoadEngine
 from hw.units.lut_engine import LutEngine
+from hw.units.norm_engine import NormEngine
 from hw.units.quantize_engine import QuantizeEngine
+from hw.units.rope_engine import RopeEngine
 from hw.units.search_engine import SearchEngine
 from hw.units.simd_engine import SimdEngine
+from hw.units.softmax_engine import SoftmaxEngine
 from hw.units.store_engine import StoreEngine
+from hw.units.weight_prefetch import WeightPrefetch
+
+ENGINES: dict[str, Callable[[HardwareConfig], Any]] = {
+    "load": LoadEngine, "search": SearchEngine, "quantize": QuantizeEngine, "lut": LutEngine,
+    "drain": DrainEngine, "activate": ActivateEngine, "store": StoreEngine,
+}
+TRANSFORMER_ENGINES: dict[str, Callable[[HardwareConfig], Any]] = {
+    "simd": SimdEngine, "gather": GatherEngine, "append": AppendEngine, "norm": NormEngine,
+    "rope": RopeEngine, "softmax": SoftmaxEngine,
+}
+"""What whole layers need besides: attention runs on the multiplier array."""
+OPERAND_WRITERS = ("search", "quantize", "softmax")
+VECTOR_READS = {
+    "search": "vector", "quantize": "vector", "store": "vector", "append": "vector",
+    "softmax": "vector", "activate": "vector_read", "gather": "vector_read",
+    "norm": "vector_read", "rope": "vector_read", "drain": "residual",
+}
+VECTOR_WRITES = {
+    "load": "vector", "drain": "vector", "gather": "vector_write", "activate": "vector_write",
+    "norm": "vector_write", "rope": "vector_write",
+}
+"""Ports of the engines that read and write the vector memory."""
+AUX_CLIENTS = ("load", "gather", "quantize", "drain", "activate", "norm", "rope")
+"""Engines that share the aux read port with instruction fetch."""
+
+
+def present(names: Iterable[str], config: HardwareConfig) -> list[str]:
+    """Those engines that the accelerator has."""
+    return [name for name in names if name in ENGINES or config.simd]
 
 
 def read_port_names(config: HardwareConfig) -> list[str]:
@@ -53,8 +88,9 @@ def trace_ports(config: HardwareConfig) -> dict[str, Member]:
     """Taps on what the engines write, for checkers; synthesis drops them when left open."""
     operands, words = 8 * config.word_elements, config.port_bits
     ports: dict[str, Member] = {}
-    for name, width in (("search", operands), ("quantize", operands), ("drain", words),
-                        ("activate", words), ("load", words)):
+    widths = dict.fromkeys(present(OPERAND_WRITERS, config), operands)
+    widths |= dict.fromkeys(present(VECTOR_WRITES, config), words)
+    for name, width in widths.items():
         ports |= {f"trace_{name}_valid": Out(1), f"trace_{name}_address": Out(16),
                   f"trace_{name}_data": Out(width)}
     return ports | {
@@ -96,14 +132,8 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        engines: dict[str, Any] = {
-            "load": LoadEngine(config), "search": SearchEngine(config),
-            "quantize": QuantizeEngine(config), "lut": LutEngine(config),
-            "drain": DrainEngine(config), "activate": ActivateEngine(config),
-            "store": StoreEngine(config),
-        }
-        if config.simd:
-            engines["simd"] = SimdEngine(config)
+        kinds = ENGINES | (TRANSFORMER_ENGINES if config.simd else {})
+        engines = {name: kind(config) for name, kind in kinds.items()}
         for name, engine in engines.items():
             m.submodules[name] = engine
         events: dict[str, Any] = {}
@@ -113,14 +143,14 @@ class Accelerator(wiring.Component):
                 events[name] = component.events[name]
 
         masters = self._read_masters(m, events)
-        writer = self._write_side(m, engines["store"], events)
-        self._weight_ports(m, engines, masters)
+        writer = self._write_side(m, engines, events)
+        prefetch = self._weight_ports(m, engines, masters, events)
         connect(m, engines["search"].command, masters["centroid"].command)
         connect(m, masters["centroid"].words, engines["search"].words)
 
         m.submodules.fetch = fetch = Fetch(config)
-        m.submodules.aux = aux = ReadMux(config, 5)
-        clients = [fetch, *(engines[name] for name in ("load", "quantize", "drain", "activate"))]
+        clients = [fetch, *(engines[name] for name in present(AUX_CLIENTS, config))]
+        m.submodules.aux = aux = ReadMux(config, len(clients))
         for number, client in enumerate(clients):
             connect(m, client.command, aux.commands[number])
             connect(m, aux.words[number], client.words)
@@ -132,7 +162,7 @@ class Accelerator(wiring.Component):
             if hasattr(engine, "events"):
                 count(engine)
         read_errors = [master.error for master in masters.values()]
-        self._control(m, engines, fetch, events, read_errors, writer.error)
+        self._control(m, engines, fetch, prefetch, events, read_errors, writer.error)
         return m
 
     def _read_masters(self, m: Module, events: dict[str, Any]) -> dict[str, Any]:
@@ -143,60 +173,74 @@ class Accelerator(wiring.Component):
             events[f"read_words_{name}"] = master.events.read_words
         return masters
 
-    def _write_side(self, m: Module, store: Any, events: dict[str, Any]) -> Any:
+    def _write_side(self, m: Module, engines: dict[str, Any], events: dict[str, Any]) -> Any:
+        """One of store and append runs at a time and has the write port."""
         m.submodules.axi_write = writer = AxiWriteMaster(self.config)
         self._attach(m, "m_axi_write", writer.axi)
-        connect(m, store.command, writer.command)
-        connect(m, store.words, writer.words)
-        m.d.comb += store.written.eq(writer.written)
+        for name in present(("store", "append"), self.config):
+            engine = engines[name]
+            m.d.comb += engine.idle.eq(writer.idle)
+            with m.If(engine.task.valid):
+                for stream, target in ((engine.command, writer.command),
+                                       (engine.words, writer.words)):
+                    m.d.comb += [
+                        target.valid.eq(stream.valid), target.payload.eq(stream.payload),
+                        stream.ready.eq(target.ready),
+                    ]
         events["write_words"] = writer.events.write_words
         return writer
 
-    def _weight_ports(self, m: Module, engines: dict[str, Any], masters: dict[str, Any]) -> None:
-        """One of the lookup engine and the multiplier array runs at a time and has the ports."""
-        lut, simd = engines["lut"], engines.get("simd")
+    def _weight_ports(
+        self, m: Module, engines: dict[str, Any], masters: dict[str, Any], events: dict[str, Any]
+    ) -> Any:
+        """One of the lookup engine and the multiplier array runs at a time and has the words."""
+        m.submodules.prefetch = prefetch = WeightPrefetch(self.config)
+        events["prefetched_words"] = prefetch.events.prefetched_words
+        linear = [engines[name] for name in present(("lut", "simd"), self.config)]
         for number in range(self.config.weight_ports):
             master = masters[f"w{number}"]
-            if simd is None:
-                connect(m, lut.commands[number], master.command)
-                connect(m, master.words, lut.words[number])
-                continue
-            for engine in (lut, simd):
-                command, words = engine.commands[number], engine.words[number]
+            connect(m, prefetch.commands[number], master.command)
+            connect(m, engines["lut"].commands[number], prefetch.gather[number])
+            m.d.comb += [
+                prefetch.arrived[number].eq(master.events.read_words),
+                prefetch.taken[number].eq(master.words.valid & master.words.ready),
+            ]
+            for engine in linear:
+                words = engine.words[number]
                 m.d.comb += words.payload.eq(master.words.payload)
                 with m.If(engine.task.valid):
                     m.d.comb += [
-                        master.command.valid.eq(command.valid),
-                        master.command.payload.eq(command.payload),
-                        command.ready.eq(master.command.ready),
                         words.valid.eq(master.words.valid),
                         master.words.ready.eq(words.ready),
                     ]
+        return prefetch
 
     def _memories(self, m: Module, engines: dict[str, Any], count: Any) -> None:
         config = self.config
-        m.submodules.vector_memory = vector = VectorMemory(config, readers=4, writers=3)
+        readers = [getattr(engines[name], VECTOR_READS[name])
+                   for name in present(VECTOR_READS, config)]
+        writers = {name: getattr(engines[name], VECTOR_WRITES[name])
+                   for name in present(VECTOR_WRITES, config)}
+        m.submodules.vector_memory = vector = VectorMemory(
+            config, readers=len(readers), writers=len(writers))
         m.submodules.operand_store = operands = OperandStore(config)
         m.submodules.accumulator = accumulator = Accumulator(config)
         for component in (vector, operands, accumulator):
             count(component)
-        search, quantize, activate = (engines[n] for n in ("search", "quantize", "activate"))
-        load, drain, lut = engines["load"], engines["drain"], engines["lut"]
-        readers = (search.vector, quantize.vector, activate.vector_read, engines["store"].vector)
+        quantize, drain, lut = (engines[name] for name in ("quantize", "drain", "lut"))
         for number, client in enumerate(readers):
             connect(m, client, vector.reads[number])
-        writers = {"load": load.vector, "drain": drain.vector, "activate": activate.vector_write}
         for number, (name, client) in enumerate(writers.items()):
             connect(m, client, vector.writes[number])
             self._tap(m, name, client)
-        for number, (name, client) in enumerate(
-            {"search": search.operand, "quantize": quantize.operand}.items()
-        ):
+        for number, name in enumerate(present(OPERAND_WRITERS, config)):
+            client = engines[name].operand
             connect(m, client, operands.writes[number])
             self._tap(m, name, client)
         m.d.comb += self.trace_quantize_nibbles.eq(quantize.operand.p.nibbles)
         connect(m, quantize.alpha_write, operands.alpha_write)
-        connect(m, quantize.scale_write, operands.scale_write)
+        for number, name in enumerate(present(("quantize", "softmax"), config)):
+            connect(m, engines[name].scale_write, operands.scale_writes[number])
         connect(m, drain.scale_read, operands.scale_read)
         connect(m, drain.accumulator, accumulator.read)
 
@@ -233,25 +277,25 @@ class Accelerator(wiring.Component):
         ]
 
     def _control(
-        self, m: Module, engines: dict[str, Any], fetch: Any, events: dict[str, Any],
-        read_errors: list[Any], write_error: Any,
+        self, m: Module, engines: dict[str, Any], fetch: Any, prefetch: Any,
+        events: dict[str, Any], read_errors: list[Any], write_error: Any,
     ) -> None:
         config = self.config
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
         m.submodules.registers = registers = Registers(config, counters(config))
         connect(m, fetch.instructions, dispatcher.instructions)
+        connect(m, dispatcher.ahead, prefetch.ahead)
+        linear = dispatcher.tasks[Engine.LINEAR]
+        m.d.comb += [
+            prefetch.running.eq(linear.valid),
+            prefetch.completed.eq(dispatcher.completions[Engine.LINEAR]),
+        ]
         tasks = {engine: dispatcher.tasks[engine] for engine in Engine}
-        opcodes = {
-            "load": Opcode.LOAD, "search": Opcode.SEARCH, "quantize": Opcode.QUANTIZE,
-            "lut": Opcode.LUT, "simd": Opcode.SIMD, "drain": Opcode.DRAIN,
-            "activate": Opcode.ACTIVATE, "store": Opcode.STORE,
-        }
         opcode_bits = HEADER["opcode"]
         for name, engine in engines.items():
-            opcode = opcodes[name]
-            key = Engine.LINEAR if name in ("lut", "simd") else Engine[name.upper()]
-            task = tasks[key]
+            opcode = Opcode[name.upper()]
+            task = tasks[ENGINE_OF[opcode]]
             width = task_layout(opcode).size
             mine = task.payload[:opcode_bits] == opcode
             m.d.comb += [

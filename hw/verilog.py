@@ -101,7 +101,9 @@ PART = re.compile(
 INDEXED = re.compile(r"\\\S*\[\S* ")
 """Amaranth calls field 0 of an array ``\\a[0]``; Yosys' abc9 calls bit 0 of a vector the same."""
 
-MEMORY = re.compile(r"^  reg \[\d+:0\] (\S+ ?)\[(\d+):0\];$", re.MULTILINE)
+MEMORY = re.compile(r"^  reg \[\d+:0\] (\S+ ?)\[(\d+):0\];$(?!\n  initial begin$)", re.MULTILINE)
+"""A memory without content; the second initial block of one with content would race the first."""
+
 ZEROS = re.compile(
     r"^  cell \$meminit_v2 .*\n(?:    parameter .*\n)+    connect \\ADDR .*\n"
     r"    connect \\DATA \d+'0+\n    connect \\EN .*\n  end\n", re.MULTILINE)

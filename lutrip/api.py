@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from hw.errors import LutripError
 
 if TYPE_CHECKING:
     from compiler.build import Build
+    from sim.passes import PassProgress
     from sim.records import MemoryModel
 
 
@@ -40,6 +41,45 @@ def compile(
     )
 
 
+def compile_decoder(
+    model: str, scheme: str, hardware: str, out: Path, *, prompt: str, new_tokens: int = 16,
+    capacity: int | None = None, split_layers: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Compile a whole model that continues a prompt into the folder ``out``; returns build.json.
+
+    capacity: positions of the key-value cache, at least those of all tokens but the last.
+    Raises LutripError in one line for anything wrong with the inputs.
+    """
+    from compiler.decoder.build import DecoderCompiler
+    from compiler.decoder.quantize import quantize_decoder
+    from compiler.frontends.load import load_model, load_tokenizer
+    from compiler.quant.scheme import load_scheme
+    from compiler.text import CALIBRATION_TEXT
+    from hw.presets import load_hardware
+
+    chosen, config = load_scheme(scheme), load_hardware(hardware)
+    loaded, tokenizer = load_model(model), load_tokenizer(model)
+    ids = tokenizer.encode(prompt)
+    if not ids:
+        raise LutripError("the prompt has no tokens; give a longer --prompt")
+    needed = len(ids) + new_tokens - 1
+    if needed > loaded.architecture.context:
+        raise LutripError(f"{needed} positions, {loaded.architecture.name} was made for "
+                          f"{loaded.architecture.context}; give a shorter --prompt or fewer "
+                          "--new-tokens")
+    if capacity is not None and capacity < needed:
+        raise LutripError(f"{needed} positions exceed the key-value capacity of {capacity}; "
+                          "give a larger --capacity")
+    decoder = quantize_decoder(
+        loaded, chosen, config, tokenizer.encode(CALIBRATION_TEXT), capacity=capacity or needed,
+        progress=progress)
+    compiler = DecoderCompiler(decoder, ids, new_tokens, split_layers=split_layers,
+                               progress=progress)
+    discard_result(out)
+    return compiler.write(out, {"model": model, "scheme": chosen.name, "prompt": prompt})
+
+
 def discard_result(build: Path) -> None:
     """Remove a folder's result, which would no longer belong to what the folder then holds."""
     from reports.records import RESULT
@@ -50,14 +90,22 @@ def discard_result(build: Path) -> None:
 def simulate(
     build: Path, *, simulator: str = "verilator", waves: bool = False,
     max_cycles: int | None = None, memory: MemoryModel | None = None,
-    build_dir: Path = Path("build"), progress: Callable[[str], None] = lambda text: None,
+    build_dir: Path = Path("build"), resume: bool = True,
+    sample_layers: Sequence[int] | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+    passes: Callable[[PassProgress], None] = lambda report: None,
 ) -> dict[str, Any]:
-    """Simulate a build folder, write its result files and return the result's values."""
+    """Simulate a build folder, write its result files and return the result's values.
+
+    Of a whole model's build: resume takes over the passes that an earlier run finished;
+    sample_layers are those that run in RTL (default: all); passes is told the progress.
+    """
     from reports.records import run_record, write_record
     from sim.execute import execute
 
     discard_result(build)
     done = execute(build, simulator=simulator, waves=waves, max_cycles=max_cycles, memory=memory,
-                   build_dir=build_dir, progress=progress)
+                   build_dir=build_dir, resume=resume, sample_layers=sample_layers,
+                   progress=progress, passes=passes)
     write_record(run_record(build, done.values, done.spans))
     return done.values

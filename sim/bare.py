@@ -17,7 +17,7 @@ from hw.errors import ToolError
 from hw.register_map import WATCHDOG_LIMIT, register_map
 from sim.build import OPTIMIZE, TOPLEVEL, VERILATOR_FLAGS, cached, key_of, verilate
 from sim.compare import ExpectedBeats
-from sim.records import MemoryModel
+from sim.records import Job, MemoryModel
 from sim.runner import BUILD_DIR, bench_text, prepare, run_plusargs
 from sim.testbench import library_sources
 from sim.toolchain import find_make, find_verilator
@@ -78,7 +78,8 @@ def run_bare(
     tool = find_verilator()
     find_make()
     run_dir, build_dir = run_dir.resolve(), build_dir.resolve()
-    words = prepare(run_dir, config, image, expected)
+    job = Job(program_address=program_address, expected=expected)
+    words = prepare(run_dir, config, image, [job])
     text = bench_text(sources, config, register_map(config), words)
     files = [*library_sources(), *sources]
     key = key_of("bare", tool.version, *VERILATOR_FLAGS, OPTIMIZE, MAIN, text, files=files)

@@ -11,8 +11,9 @@ import numpy as np
 
 from hw.config import HardwareConfig
 from hw.fixed import Ints
-from sim.testbench import CHECKED_TAPS
+from sim.testbench import ACTIVITY, CHECKED_TAPS
 
+ACTIVITY_LINE = "activity"
 _FIELDS = ("beats", "mismatches", "first_beat", "first_cycle", "extra", "got_address",
            "expected_address", "got_data", "expected_data", "got_mask", "expected_mask")
 
@@ -36,7 +37,9 @@ class Beats(Protocol):
 
 
 ExpectedBeats = Mapping[str, Beats]
-"""Beats by tap: load, search, quantize, drain, activate, store."""
+"""Beats by tap, names of `sim.testbench.CHECKED_TAPS`."""
+OPERAND_TAPS = ("search", "quantize", "softmax")
+"""Taps whose words have a byte for each element, as the operand store has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,28 +101,25 @@ class Mismatch:
                 f"data {self.got_data}{masks}")
 
 
-def expected_file(tap: str) -> str:
-    """Name of a tap's file in the run folder."""
-    return f"expected_{tap}.bin"
+def expected_file(tap: str, run: int) -> str:
+    """Name of a tap's file for one program of the simulation."""
+    return f"expected_{tap}_{run}.bin"
 
 
-def write_expected(expected: ExpectedBeats, run_dir: Path, config: HardwareConfig) -> None:
-    """Write the files that the checkers read.
+def write_expected(
+    expected: ExpectedBeats, run_dir: Path, config: HardwareConfig, run: int = 0
+) -> None:
+    """Write the files that the checkers read in one program.
 
     Raises ValueError for a tap that has no checker or for arrays of the wrong shape.
     """
     if unknown := set(expected) - set(CHECKED_TAPS):
         raise ValueError(f"no checker for {', '.join(sorted(unknown))}")
-    for tap in CHECKED_TAPS:
-        path = run_dir / expected_file(tap)
-        path.unlink(missing_ok=True)
-        if tap not in expected:
-            continue
-        beats = expected[tap]
-        width = config.word_elements if tap in ("search", "quantize") else config.port_bytes
+    for tap, beats in expected.items():
+        width = config.word_elements if tap in OPERAND_TAPS else config.port_bytes
         if beats.data.shape != (len(beats.address), width):
             raise ValueError(f"{tap}: data is {beats.data.shape}, not {len(beats.address), width}")
-        path.write_bytes(_records(beats, tap, config).tobytes())
+        (run_dir / expected_file(tap, run)).write_bytes(_records(beats, tap, config).tobytes())
 
 
 def _records(beats: Beats, tap: str, config: HardwareConfig) -> Ints:
@@ -128,7 +128,7 @@ def _records(beats: Beats, tap: str, config: HardwareConfig) -> Ints:
     address = np.asarray(beats.address, np.int64)
     if tap == "store":
         address = address // config.port_bytes
-    if beats.mask is not None and tap == "quantize":
+    if beats.mask is not None:
         mask = np.packbits(np.asarray(beats.mask, np.uint8), axis=1, bitorder="little")
     else:
         mask = np.full((count, width // 4), 255, np.uint8)
@@ -145,6 +145,8 @@ def read_checks(
     results, mismatches = [], []
     for line in path.read_text().splitlines():
         tap, *words = line.split()
+        if tap == ACTIVITY_LINE:
+            continue
         row = dict(zip(_FIELDS, words, strict=True))
         beats = int(row["beats"], 16)
         wanted = expected.get(tap)
@@ -157,6 +159,15 @@ def read_checks(
     # A missing beat has no cycle; it says less than a wrong one.
     mismatches.sort(key=lambda item: (item.cycle is None, item.cycle or 0))
     return results, mismatches
+
+
+def read_activity(path: Path) -> dict[str, int]:
+    """Cycles that the testbench counted, by name."""
+    for line in path.read_text().splitlines():
+        tap, *words = line.split()
+        if tap == ACTIVITY_LINE:
+            return dict(zip(ACTIVITY, map(int, words), strict=True))
+    raise ValueError(f"{path} has no line {ACTIVITY_LINE}")
 
 
 def _mismatch(

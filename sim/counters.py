@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hw.config import HardwareConfig
@@ -56,7 +56,16 @@ def lookups(counters: Mapping[str, int], config: HardwareConfig) -> int:
 
 
 def products(counters: Mapping[str, int], config: HardwareConfig) -> int:
-    """Products computed by the packed multipliers; W4A4 takes two tokens a step."""
+    """Products computed by the multiplier array, shifts included; W4A4 takes two tokens a step."""
     steps = (2 * counters["simd_steps_w4a4"] + counters["simd_steps_w4a8"]
-             + counters["simd_steps_w8a8"])
+             + counters["simd_steps_w8a8"] + counters["simd_steps_w8l4"])
     return steps * config.lanes * config.simd_depth
+
+
+def total(runs: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counters of several runs added up."""
+    result: dict[str, int] = {}
+    for counters in runs:
+        for name, value in counters.items():
+            result[name] = result.get(name, 0) + value
+    return result

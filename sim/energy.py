@@ -83,6 +83,9 @@ EVENTS: tuple[Event, ...] = (
     _simd_event("simd_steps_w4a4", 2),
     _simd_event("simd_steps_w4a8", 1),
     _simd_event("simd_steps_w8a8", 1),
+    # For each product a shifter of 22 bits with 15 distances (2 look-up tables a bit) and an adder.
+    Event(counter="simd_steps_w8l4", cause="linear (multiplier array)", group=COMPUTE,
+          luts=lambda c: 70 * c.lanes * c.simd_depth, ffs=lambda c: 30 * c.lanes),
     Event(counter="scaler_steps", cause="linear (multiplier array)", group=COMPUTE,
           multiplies=lambda c: 2 * c.lanes, luts=lambda c: 90 * c.lanes,
           ffs=lambda c: 120 * c.lanes),
@@ -101,6 +104,22 @@ EVENTS: tuple[Event, ...] = (
           ffs=lambda c: 120 * c.activation_lanes),
     Event(counter="activate_steps", cause="function tables", group=ON_CHIP,
           reads=lambda c: 32 * c.activation_lanes),
+    # Shift, square, two products with the reciprocal root, one with the weight; a word is read in
+    # several passes.
+    Event(counter="norm_steps", cause="norm", group=COMPUTE,
+          multiplies=lambda c: 4 * c.word_elements, luts=lambda c: 260 * c.word_elements,
+          ffs=lambda c: 220 * c.word_elements),
+    Event(counter="rope_steps", cause="norm", group=COMPUTE,
+          multiplies=lambda c: 2 * c.word_elements, luts=lambda c: 60 * c.word_elements,
+          ffs=lambda c: 80 * c.word_elements),
+    # ALiBi product, subtraction, exponential (256 x 15 bits in look-up tables), shift, sum.
+    Event(counter="softmax_steps", cause="softmax", group=COMPUTE,
+          multiplies=lambda c: c.word_elements, luts=lambda c: 220 * c.word_elements,
+          ffs=lambda c: 120 * c.word_elements),
+    Event(counter="gather_steps", cause="gather", group=COMPUTE,
+          luts=lambda c: 60 * c.word_elements, ffs=lambda c: 48 * c.word_elements),
+    Event(counter="append_steps", cause="append", group=COMPUTE,
+          luts=lambda c: 40 * c.word_elements, ffs=lambda c: 24 * c.word_elements),
     Event(counter="vector_reads", cause="vector memory", group=ON_CHIP,
           reads=lambda c: c.port_bits, depth=lambda c: c.vector_words),
     Event(counter="vector_writes", cause="vector memory", group=ON_CHIP,

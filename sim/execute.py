@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compiler.build import Build, load_build
-from compiler.image.program import decode_program
-from hw.config import HardwareConfig
-from hw.isa import ENGINE_OF, Engine
+from compiler.build import METADATA_FILE, Build, load_build
+from compiler.image.program import decode_program, steps
+from hw.errors import LutripError
 from hw.resources import Resources, load_device, total
 from sim.circuit import BUILD_DIR, circuit
-from sim.counters import engine_times, lookups, port_bytes, products, weight_bytes
+from sim.counters import lookups, port_bytes, products, weight_bytes
+from sim.decoder_build import KIND, execute_decoder
 from sim.energy import Energy, energy
 from sim.energy_table import load_energy
 from sim.functional import run_image
 from sim.locate import locate
+from sim.passes import PassProgress
 from sim.records import MemoryModel, SimulationResult
 from sim.runner import simulate
-from sim.timeline import BUSY, Span, read_events, spans, write_chrome_trace
+from sim.timeline import read_events, spans, write_chrome_trace
+from sim.values import (
+    energy_values,
+    engine_names,
+    engine_values,
+    memory_values,
+    overlap_values,
+    port_values,
+    roofline_values,
+    span_values,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,42 +41,6 @@ class Execution:
 
     values: dict[str, Any]
     spans: list[dict[str, Any]]
-    simulation: SimulationResult
-
-
-def _program(build: Build) -> list[Engine]:
-    data = build.image.data[build.image.program_address:]
-    return [ENGINE_OF[opcode] for opcode, _ in decode_program(data)]
-
-
-def _names(build: Build) -> dict[Engine, list[str]]:
-    """Operation of each engine's instructions, in order."""
-    names: dict[Engine, list[str]] = {engine: [] for engine in Engine}
-    for engine, op in zip(_program(build), build.instruction_ops, strict=True):
-        names[engine].append(op)
-    return names
-
-
-def _roofline(build: Build, result: SimulationResult) -> dict[str, Any]:
-    """Multiply-adds of the layers against the hardware's peak and the weight ports."""
-    config = build.hardware
-    weights = weight_count(build)
-    operations = weights * len(build.metadata["tokens"])
-    moved = max(1, weight_bytes(result.counters, config))
-    cycles = max(1, result.cycles)
-    peaks = []
-    if result.counters["lut_steps"]:
-        peaks.append(config.positions * config.lanes * config.vector_length)
-    for mode, tokens in (("w4a4", 2), ("w4a8", 1), ("w8a8", 1)):
-        if result.counters[f"simd_steps_{mode}"]:
-            peaks.append(config.simd_depth * config.lanes * tokens)
-    return {
-        "operations": operations, "bytes": moved,
-        "operations_per_byte": operations / moved,
-        "operations_per_cycle": operations / cycles,
-        "peak_operations_per_cycle": max(peaks, default=0),
-        "bytes_per_cycle": config.weight_ports * config.port_bytes,
-    }
 
 
 def weight_count(build: Build) -> int:
@@ -73,39 +49,47 @@ def weight_count(build: Build) -> int:
     return sum(rows * columns for rows, columns in shapes)
 
 
-def _ports(result: SimulationResult, config: HardwareConfig, memory: MemoryModel) -> list[Any]:
-    limit = min(memory.bytes_per_cycle or config.port_bytes, config.port_bytes)
-    return [
-        {"port": port, "words": moved // config.port_bytes, "bytes": moved,
-         "bytes_per_cycle": moved / max(1, result.cycles), "limit_bytes_per_cycle": limit}
-        for port, moved in port_bytes(result.counters, config).items()
-    ]
-
-
-def _energy(joules: Energy, provenance: str) -> dict[str, Any]:
-    return {
-        "table": joules.table, "power_w": joules.total.value / joules.seconds,
-        "low_j": joules.total.lower, "high_j": joules.total.upper,
-        "causes": [
-            {"cause": f"{item.group}: {item.cause}", "joules": item.joules.value,
-             "low_joules": item.joules.lower, "high_joules": item.joules.upper,
-             "provenance": provenance}
-            for item in joules.items
-        ],
-    }
+def is_decoder(path: Path) -> bool:
+    """Whether the build folder holds a whole decoder."""
+    try:
+        metadata = json.loads((path / METADATA_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(metadata, dict) and metadata.get("kind") == KIND
 
 
 def execute(
     path: Path, *, simulator: str = "verilator", waves: bool = False,
     max_cycles: int | None = None, memory: MemoryModel | None = None,
-    build_dir: Path = BUILD_DIR, progress: Callable[[str], None] = lambda text: None,
+    build_dir: Path = BUILD_DIR, resume: bool = True,
+    sample_layers: Sequence[int] | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+    passes: Callable[[PassProgress], None] = lambda report: None,
 ) -> Execution:
     """Simulate the build folder ``path`` and return everything a report needs.
 
     The circuit's every write is compared with golden's. Files of the run (log, waves, Chrome
-    trace) go to ``path``. Raises LutripError for a wrong build, ToolError for a failing tool.
+    trace) go to ``path``. resume, sample_layers, passes: see `sim.decoder_build.execute_decoder`;
+    a build of a block is one program and is run anew. progress: told what happens, in words.
+    Raises LutripError for a wrong build, ToolError for a failing tool.
     """
     memory = memory or MemoryModel()
+    if is_decoder(path):
+        values, found = execute_decoder(
+            path, simulator=simulator, waves=waves, max_cycles=max_cycles, memory=memory,
+            build_dir=build_dir, resume=resume, sample_layers=sample_layers, progress=progress,
+            passes=passes)
+        return Execution(values=values, spans=found)
+    if sample_layers is not None:
+        raise LutripError("--sample-layers needs a build of a whole model; "
+                          "compile it without --layers, with --split-layers")
+    return _execute_block(path, simulator, waves, max_cycles, memory, build_dir, progress)
+
+
+def _execute_block(
+    path: Path, simulator: str, waves: bool, max_cycles: int | None, memory: MemoryModel,
+    build_dir: Path, progress: Callable[[str], None],
+) -> Execution:
     build = load_build(path)
     config = build.hardware
     progress("golden")
@@ -120,20 +104,16 @@ def execute(
     resources = total(config)
     joules = energy(result.counters, config, resources,
                     load_energy(device.energy, config.device))
-    found = spans(read_events(result.run_dir / "events.txt"), result.cycles)
-    names = _names(build)
+    found = spans(read_events(result.events), result.cycles)
+    expanded = list(steps(decode_program(image[build.image.program_address:])))
+    names = engine_names(expanded, build.instruction_ops)
     write_chrome_trace(path / "trace.json", found, config.clock_mhz, names)
     values = _values(path, build, result, joules, device.counts(resources), memory)
+    first = result.first_mismatch
+    values["first_mismatch"] = None if first is None else locate(
+        first, expanded, build.instruction_ops, config)
     values |= {"device": device.name, "fits": device.fits(resources)}
-    return Execution(values=values, spans=_spans(found, names), simulation=result)
-
-
-def _spans(found: list[Span], names: dict[Engine, list[str]]) -> list[dict[str, Any]]:
-    return [
-        {"engine": span.engine.name.lower(), "name": names[span.engine][span.order],
-         "start_cycle": span.start, "end_cycle": span.end}
-        for span in found if span.state == BUSY and span.order < len(names[span.engine])
-    ]
+    return Execution(values=values, spans=span_values(found, names))
 
 
 def _values(
@@ -145,7 +125,6 @@ def _values(
     wall_s = max(result.wall_s, 1e-9)
     looked_up, multiplied = (f(result.counters, config) for f in (lookups, products))
     weights = weight_count(build)
-    first = result.first_mismatch
     counted = port_bytes(result.counters, config)
     return {
         "title": f"{meta['architecture']}, {meta['scheme']} on {config.name}",
@@ -157,27 +136,19 @@ def _values(
         "simulator": f"{result.simulator} {result.simulator_version}",
         "status": result.status, "errors": list(result.errors),
         "bit_exact": result.bit_exact,
-        "first_mismatch": None if first is None else locate(first, build),
         "beats": {tap.tap: tap.beats for tap in result.taps},
         "cycles": result.cycles, "clock_mhz": config.clock_mhz, "latency_s": seconds,
         "tokens_per_s": tokens / seconds, "energy_j": joules.total.value,
         "tokens_per_j": tokens / joules.total.value,
-        "energy": _energy(joules, f"simulated counters x table {joules.table}"),
-        "engines": [
-            {"engine": engine, "busy_cycles": time.busy_cycles,
-             "waiting_cycles": time.waiting_cycles, "idle_cycles": time.idle_cycles}
-            for engine, time in engine_times(result.counters).items()
-        ],
-        "ports": _ports(result, config, memory),
+        "energy": energy_values(joules),
+        "engines": engine_values(result.counters),
+        "ports": port_values(result.counters, config, memory),
+        "overlap": overlap_values(result.activity, result.counters),
         "counters": dict(result.counters),
-        "memory": {
-            "latency_cycles": memory.latency_cycles,
-            "bytes_per_cycle": memory.bytes_per_cycle or config.port_bytes,
-            "outstanding": memory.outstanding,
-        },
+        "memory": memory_values(memory, config),
         "accuracy": [{"tensor": tensor, "relative_error": error}
                      for tensor, error in meta["relative_error"].items()],
-        "roofline": _roofline(build, result),
+        "roofline": roofline_values(weights * tokens, result.counters, config),
         **resources.rounded(),
         "resources": resources.rounded(),
         "bits_per_weight": {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hw.config import HardwareConfig
 from hw.errors import ConfigError
-from sim.compare import Mismatch, TapResult
+from hw.fixed import Ints
+from sim.compare import ExpectedBeats, Mismatch, TapResult
 
 OUTSTANDING_MAX = 64
 LATENCY_MIN = 2
@@ -53,6 +54,32 @@ class MemoryModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Patch:
+    """Words that the memory holds before a program starts, instead of what is there.
+
+    words: indices of port words [n]; data: uint8 [n, port_bytes].
+    """
+
+    words: Ints
+    data: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One program of a simulation.
+
+    program_address: byte address of its first instruction. expected: beats by tap; taps left out
+    are counted but not compared. output: byte address and size (whole port words) of memory to
+    return. patch: what the memory must hold before, None for what the program before left there.
+    """
+
+    program_address: int
+    expected: ExpectedBeats
+    output: tuple[int, int] | None = None
+    patch: Patch | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimulationResult:
     """One run of the circuit.
 
@@ -60,7 +87,8 @@ class SimulationResult:
     (names of `hw.register_map.ERROR_BITS`, and ``memory`` for an access that the memory refused).
     cycles: from start to end of the program, as the accelerator counted them. counters: all
     counters by name. bit_exact: the program ended without error and every beat of every compared
-    tap was as expected. wall_s: the run loop alone, without building and loading.
+    tap was as expected. wall_s: the run loop alone, without building and loading. activity: cycles
+    by name of `sim.testbench.ACTIVITY`. events: file of the event log.
     output: bytes of the requested memory region.
     """
 
@@ -70,6 +98,7 @@ class SimulationResult:
     errors: tuple[str, ...]
     cycles: int
     counters: Mapping[str, int]
+    activity: Mapping[str, int]
     bit_exact: bool
     taps: tuple[TapResult, ...]
     mismatches: tuple[Mismatch, ...]
@@ -78,6 +107,7 @@ class SimulationResult:
     wall_s: float
     build_s: float
     run_dir: Path
+    events: Path
     waves: Path | None
     output: bytes | None
 

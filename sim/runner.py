@@ -1,8 +1,9 @@
-"""Runs a program image on the circuit and compares every write with the expected ones."""
+"""Runs programs of a memory image on the circuit and compares every write with golden's."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,16 +25,21 @@ from hw.register_map import (
     register_map,
 )
 from sim.build import TIMESCALE, TOPLEVEL, build
-from sim.compare import ExpectedBeats, read_checks, write_expected
+from sim.compare import ExpectedBeats, read_activity, read_checks, write_expected
 from sim.counters import counter_registers
-from sim.records import MemoryModel, SimulationResult
+from sim.records import Job, MemoryModel, Patch, SimulationResult
 from sim.testbench import library_sources, testbench, top_ports
 from sim.toolchain import Tool, find_simulator
+from sim.watch import Watcher
 
 DEPTH_MIN = 1 << 18
 BUILD_DIR = Path("build") / "sim"
 BENCH = "sim.benches.accelerator"
-OUTPUTS = ("registers.json", "checks.txt", "events.txt", "output.txt")
+IMAGE, RECORDS, PROGRESS = "image.bin", "records.jsonl", "progress.txt"
+OLD_FILES = (RECORDS, PROGRESS, "checks_*.txt", "events_*.txt", "output_*.txt",
+             "expected_*.bin", "patch_*.bin", "waves.fst")
+COPY_BYTES = 1 << 24
+"""Bytes of an image that are reversed at a time."""
 
 
 def simulate(
@@ -44,29 +50,48 @@ def simulate(
     expected: ExpectedBeats,
     run_dir: Path,
     *,
+    output: tuple[int, int] | None = None,
+    **options: Any,
+) -> SimulationResult:
+    """Run one program; options as for `simulate_passes`.
+
+    program_address, expected, output: see `Job`.
+    """
+    job = Job(program_address=program_address, expected=expected, output=output)
+    return simulate_passes(sources, config, image, [job], run_dir, **options)[0]
+
+
+def simulate_passes(
+    sources: Sequence[Path],
+    config: HardwareConfig,
+    image: bytes | Path,
+    jobs: Sequence[Job],
+    run_dir: Path,
+    *,
     simulator: str = "verilator",
     memory: MemoryModel | None = None,
     waves: bool = False,
     max_cycles: int | None = None,
     watchdog_cycles: int = WATCHDOG_LIMIT,
-    output: tuple[int, int] | None = None,
     build_dir: Path = BUILD_DIR,
+    image_key: str | None = None,
     progress: Callable[[str], None] = lambda text: None,
-) -> SimulationResult:
-    """Run the circuit in ``sources`` (module ``lutrip_top``) on a memory image.
+    running: Callable[[int, int], None] = lambda run, cycle: None,
+    finished: Callable[[int, SimulationResult], None] = lambda run, result: None,
+) -> list[SimulationResult]:
+    """Run programs one after the other in the circuit of ``sources`` (module ``lutrip_top``).
 
-    image: bytes of the external memory, or a file of them. program_address: byte address of the
-    first instruction. expected: beats by tap; taps left out are counted but not compared.
-    run_dir: gets logs, event log (``events.txt``) and waves. max_cycles: limit of the run.
-    output: byte address and size (whole port words) of memory to return.
-    progress: told what happens, in words.
+    They share one memory, which starts as ``image`` (bytes, or a file of them). The first program
+    that is not bit-exact is the last one run. run_dir: gets logs, event logs and waves.
+    max_cycles: limit of each program. image_key: names the image's content; a run folder that
+    already holds it is not written again. progress: told what happens, in words. running,
+    finished: told the cycle of a program now and then, and its result when it ends, from a thread.
 
     Raises ToolError when a tool is missing or fails, LutripError for a wrong image.
     """
     tool = find_simulator(simulator)
-    data = image if isinstance(image, bytes) else image.read_bytes()
     run_dir = run_dir.resolve()
-    words = prepare(run_dir, config, data, expected)
+    words = prepare(run_dir, config, image, jobs, image_key)
     registers = register_map(config)
     text = bench_text(sources, config, registers, words)
     progress(f"{tool.name} {tool.version}: building the circuit")
@@ -77,36 +102,83 @@ def simulate(
     case: dict[str, Any] = {
         "registers": {register.name: (register.offset, register.bits) for register in registers},
         "identity": ["configuration"],
-        "program": {"program": program_address, "watchdog_limit": watchdog_cycles},
         "read": ["status", "errors", *(item.name for item in counter_registers(config))],
+        "done_bit": STATUS_BITS["done"], "records": RECORDS, "host": os.getpid(),
+        "runs": [{
+            "program": {"program": job.program_address, "watchdog_limit": watchdog_cycles},
+            "output": [part // config.port_bytes for part in job.output or (0, 0)],
+            "expected": {tap: len(beats.address) for tap, beats in job.expected.items()},
+        } for job in jobs],
     }
     (run_dir / "case.json").write_text(json.dumps(case))
-    plusargs = run_plusargs(config, memory or MemoryModel(), words, max_cycles)
-    if output is not None:
-        plusargs += [f"+output_word={output[0] // config.port_bytes}",
-                     f"+output_words={output[1] // config.port_bytes}"]
-    progress("running")
     waves_file = run_dir / "waves.fst" if waves else None
-    _run(tool, folder, run_dir, plusargs, waves_file)
-    result = _result(tool, config, expected, run_dir, build_s, waves_file, output is not None)
-    progress(f"{result.status} after {result.cycles} cycles")
-    return result
+    results: list[SimulationResult] = []
+
+    def take(record: dict[str, Any]) -> None:
+        run = record["run"]
+        results.append(_result(tool, config, jobs[run], record, run_dir, build_s, waves_file))
+        finished(run, results[-1])
+
+    progress("running")
+    with Watcher(run_dir / RECORDS, run_dir / PROGRESS, take, running) as watcher:
+        _run(tool, folder, run_dir, run_plusargs(config, memory or MemoryModel(), words,
+                                                 max_cycles), waves_file)
+    watcher.check()
+    if not results:
+        raise ToolError(f"{tool.name} ended without a result; see {run_dir / 'simulate.log'}")
+    if results[-1].bit_exact and len(results) < len(jobs):
+        raise ToolError(f"{tool.name} ended after {len(results)} of {len(jobs)} programs; "
+                        f"see {run_dir / 'simulate.log'}")
+    progress(f"{results[-1].status} after {sum(result.cycles for result in results)} cycles")
+    return results
 
 
-def prepare(run_dir: Path, config: HardwareConfig, image: bytes, expected: ExpectedBeats) -> int:
+def prepare(
+    run_dir: Path, config: HardwareConfig, image: bytes | Path, jobs: Sequence[Job],
+    image_key: str | None = None,
+) -> int:
     """Write the run's input files, remove the outputs of an earlier run; returns port words."""
-    if not image:
-        raise LutripError("the memory image is empty; compile again")
     run_dir.mkdir(parents=True, exist_ok=True)
-    for name in (*OUTPUTS, "waves.fst"):
-        (run_dir / name).unlink(missing_ok=True)
-    words = -(-len(image) // config.port_bytes)
-    padded = np.zeros((words, config.port_bytes), np.uint8)
-    padded.reshape(-1)[: len(image)] = np.frombuffer(image, np.uint8)
-    # $fread fills a word from its most significant byte.
-    (run_dir / "image.bin").write_bytes(np.ascontiguousarray(padded[:, ::-1]).tobytes())
-    write_expected(expected, run_dir, config)
+    for pattern in OLD_FILES:
+        for path in run_dir.glob(pattern):
+            path.unlink()
+    words = _write_image(run_dir, config, image, image_key)
+    for run, job in enumerate(jobs):
+        write_expected(job.expected, run_dir, config, run)
+        if job.patch is not None:
+            (run_dir / f"patch_{run}.bin").write_bytes(_patch_bytes(job.patch))
     return words
+
+
+def _write_image(
+    run_dir: Path, config: HardwareConfig, image: bytes | Path, image_key: str | None
+) -> int:
+    """Write the words as $fread takes them: most significant byte first."""
+    size = len(image) if isinstance(image, bytes) else image.stat().st_size
+    if not size:
+        raise LutripError("the memory image is empty; compile again")
+    words = -(-size // config.port_bytes)
+    key, path = run_dir / "image.key", run_dir / IMAGE
+    wanted = f"{image_key} {words}"
+    if image_key and path.is_file() and key.is_file() and key.read_text() == wanted:
+        return words
+    key.unlink(missing_ok=True)
+    source = (np.frombuffer(image, np.uint8) if isinstance(image, bytes)
+              else np.memmap(image, np.uint8, "r"))
+    with path.open("wb") as file:
+        for start in range(0, size, COPY_BYTES):
+            part = source[start:start + COPY_BYTES]
+            padded = np.zeros(-(-len(part) // config.port_bytes) * config.port_bytes, np.uint8)
+            padded[:len(part)] = part
+            file.write(padded.reshape(-1, config.port_bytes)[:, ::-1].tobytes())
+    if image_key:
+        key.write_text(wanted)
+    return words
+
+
+def _patch_bytes(patch: Patch) -> bytes:
+    address = patch.words.astype(">u4").view(np.uint8).reshape(-1, 4)
+    return np.concatenate([address, patch.data[:, ::-1]], axis=1).tobytes()
 
 
 def bench_text(
@@ -141,8 +213,6 @@ def _run(
         )
     except (RuntimeError, SystemExit) as error:
         raise ToolError(f"{tool.name} failed ({error}); see {log}") from None
-    if not (run_dir / "registers.json").is_file():
-        raise ToolError(f"{tool.name} ended without a result; see {log}")
 
 
 def _engines(mask: int) -> tuple[str, ...]:
@@ -159,32 +229,34 @@ def _status(values: dict[str, int], expired: bool) -> str:
 
 
 def _result(
-    tool: Tool, config: HardwareConfig, expected: ExpectedBeats, run_dir: Path, build_s: float,
-    waves: Path | None, has_output: bool,
+    tool: Tool, config: HardwareConfig, job: Job, record: dict[str, Any], run_dir: Path,
+    build_s: float, waves: Path | None,
 ) -> SimulationResult:
-    record = json.loads((run_dir / "registers.json").read_text())
     values: dict[str, int] = record["values"]
+    run = record["run"]
     if values["configuration"] != int(config.digest(), 16):
         raise LutripError(
             f"the circuit was generated for another configuration than {config.name} "
             f"(digest {values['configuration']:016x}, not {config.digest()}); generate it again"
         )
-    taps, mismatches = read_checks(run_dir / "checks.txt", expected, config)
+    checks = run_dir / f"checks_{run}.txt"
+    taps, mismatches = read_checks(checks, job.expected, config)
     status = _status(values, bool(record["expired"]))
     errors = [name for name, bit in ERROR_BITS.items() if values["errors"] >> bit & 1]
     if record["memory_fault"]:
         errors.append("memory")
     counters = {item.name: values[item.name] for item in counter_registers(config)}
     memory = None
-    if has_output:
-        lines = (run_dir / "output.txt").read_text().split()
+    if job.output is not None:
+        lines = (run_dir / f"output_{run}.txt").read_text().split()
         memory = b"".join(bytes.fromhex(line)[::-1] for line in lines)
     return SimulationResult(
         simulator=tool.name, simulator_version=tool.version, status=status, errors=tuple(errors),
-        cycles=counters["cycles"], counters=counters,
+        cycles=counters["cycles"], counters=counters, activity=read_activity(checks),
         bit_exact=status == "done" and not errors and all(tap.exact for tap in taps),
         taps=tuple(taps), mismatches=tuple(mismatches),
         busy_engines=_engines(values["status"] >> STATUS_BUSY),
         waiting_engines=_engines(values["status"] >> STATUS_WAITING),
-        wall_s=record["wall_s"], build_s=build_s, run_dir=run_dir, waves=waves, output=memory,
+        wall_s=record["wall_s"], build_s=build_s, run_dir=run_dir,
+        events=run_dir / f"events_{run}.txt", waves=waves, output=memory,
     )

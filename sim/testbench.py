@@ -1,7 +1,11 @@
 """Generates the testbench around the accelerator: memory, checkers, event log, register master.
 
 Everything that runs every cycle is Verilog, so that a simulation needs Python only to start and to
-end it. The testbench adapts to the ports that the top level has.
+end each program. The testbench adapts to the ports that the top level has.
+
+Programs run one after the other on one memory. ``prepare`` starts run ``run_number``: it resets
+cycles, checkers and event log, and writes patch_RUN.bin into the memory if there is such a file.
+``report`` writes checks_RUN.txt and output_RUN.txt. progress.txt tells run and cycle meanwhile.
 """
 
 from __future__ import annotations
@@ -14,14 +18,25 @@ from pathlib import Path
 
 from hw.config import HardwareConfig, bits_for
 from hw.errors import ToolError
+from hw.isa import Engine
 from hw.register_map import Register
+from sim.testbench_text import STROBES, TEMPLATE
 
 TOP = "lutrip_top"
-CHECKED_TAPS = ("load", "search", "quantize", "drain", "activate", "store")
+CHECKED_TAPS = ("load", "gather", "search", "quantize", "drain", "activate", "norm", "rope",
+                "softmax", "store")
 """Taps whose beats are compared; ``store`` is the write port of the external memory."""
+ACTIVITY = ("linear_cycles", "linear_beside_others_cycles", "weight_cycles",
+            "weight_beside_linear_cycles")
+"""Cycles counted by the testbench: the linear engine is busy, and another engine too; a weight port
+moves a word, and the linear engine is busy meanwhile."""
+PROGRESS_BITS = 14
+"""The testbench tells its progress every so many cycles, as a power of two."""
 VERILOG_FILES = ("axi_memory.v", "tap_checker.v")
-WRITTEN = ("host_request", "host_write", "host_address", "host_wdata", "running", "report")
-READ = ("rst", "host_rdata", "host_done", "finished", "expired", "memory_fault", "reported")
+WRITTEN = ("host_request", "host_write", "host_address", "host_wdata", "running", "report",
+           "prepare", "run_number", "output_word", "output_words")
+READ = ("rst", "host_rdata", "host_done", "finished", "expired", "memory_fault", "reported",
+        "prepared")
 """Signals of the testbench that the cocotb bench writes and reads."""
 
 _PORT = re.compile(
@@ -92,7 +107,8 @@ def _memory(config: HardwareConfig, ports: Mapping[str, Port], depth: int) -> li
             "rresp", "rlast", "rid", "rvalid", "rready")
     prefix = "m_axi_write_"
     lines = [STROBES.format(mask_bits=config.port_bits // 4, port_bytes=config.port_bytes)]
-    parts = [("axi_memory", "memory", {"clk": "clk", "rst": "rst"}
+    parts = [("axi_memory", "memory",
+              {"clk": "clk", "rst": "rst", "prepare": "load", "run": "run_number"}
               | _memory_port(ports, prefix, write)
               | {"written": "written", "written_word": "written_word"},
               {"DEPTH": depth} | _id_bits(ports, prefix + "awid"))]
@@ -125,10 +141,11 @@ def _checkers(config: HardwareConfig, ports: Mapping[str, Port]) -> tuple[list[s
             data, mask = f"trace_{tap}_data", f"{{{bits // 4}{{1'b1}}}}"
             if f"trace_{tap}_nibbles" in ports:
                 mask = f"trace_{tap}_nibbles"
-        pairs = {"clk": "clk", "cycle": "cycle", "valid": f"{valid} & active",
+        pairs = {"clk": "clk", "prepare": "load", "run": "run_number", "cycle": "cycle",
+                 "valid": f"{valid} & active",
                  "address": address, "data": data, "mask": mask}
         lines.append(f"    tap_checker #(.DATA_BITS({bits}), .MASK_BITS({bits // 4}), "
-                     f'.FILE("expected_{tap}.bin")) check_{tap} (\n{_connections(pairs)}\n    );')
+                     f'.TAP("{tap}")) check_{tap} (\n{_connections(pairs)}\n    );')
         fields = ("beats", "mismatches", "first_beat", "first_cycle", "extra", "got_address",
                   "expected_address", "got_data", "expected_data", "got_mask", "expected_mask")
         values = ",\n            ".join(f"check_{tap}.{field}" for field in fields)
@@ -155,182 +172,21 @@ def testbench(
         elif name not in ("clk", "rst"):
             raise ToolError(f"the testbench does not know port {name} of {TOP}")
     checkers, reports = _checkers(config, ports)
+    engines = ports["trace_busy"].width if "trace_busy" in ports else len(Engine)
     traced = [f"trace_{name}" for name in ("busy", "waiting", "completed")]
-    busy, waiting, completed = (name if name in ports else "7'd0" for name in traced)
+    busy, waiting, completed = (name if name in ports else f"{engines}'d0" for name in traced)
+    moves = [f"m_axi_{name}_rvalid & m_axi_{name}_rready" for name in read_ports(ports)
+             if re.fullmatch(r"w\d+", name)]
     tied = [f"        {name} = 0;" for name, port in lite.items() if not port.output]
     return TEMPLATE.format(
         top=TOP, declarations="\n".join(lines), tied="\n".join(tied),
         connections=_connections({name: name for name in ports}),
         memory="\n".join(_memory(config, ports, depth)), checkers="\n".join(checkers),
-        reports="\n".join(reports), busy=busy, waiting=waiting, completed=completed,
+        reports="\n".join(reports), engines=engines, state=2 * engines - 1,
+        linear=1 << Engine.LINEAR, moves=" | ".join(f"({move})" for move in moves) or "1'b0",
+        counts=", ".join(ACTIVITY), progress=PROGRESS_BITS,
+        activity_format=" %0d" * len(ACTIVITY), busy=busy, waiting=waiting, completed=completed,
         control=offsets["control"], program=offsets["program"], cycles=offsets["cycles"],
         watchdog=offsets["watchdog_limit"],
         faults=" | ".join(["memory.fault", *(f"read_{name}.fault" for name in read_ports(ports))]),
     )
-
-
-STROBES = """\
-    wire written;
-    wire [31:0] written_word;
-    wire [{mask_bits}-1:0] written_mask;
-    genvar number_of_byte;
-    generate for (number_of_byte = 0; number_of_byte < {port_bytes};
-                  number_of_byte = number_of_byte + 1) begin : strobes
-        assign written_mask[2*number_of_byte +: 2] = {{2{{m_axi_write_wstrb[number_of_byte]}}}};
-    end endgenerate"""
-
-TEMPLATE = """\
-// Generated: testbench of {top}. The host (Python, or the block at the end with +bare) sets host_*.
-module tb;
-    reg clk, rst;
-    reg host_request, host_write, host_active, host_done;
-    reg [11:0] host_address;
-    reg [31:0] host_wdata, host_rdata;
-    reg running, active, finished, expired, report, reported;
-    reg [47:0] cycle, max_cycles;
-    wire memory_fault;
-{declarations}
-
-    {top} dut (
-{connections}
-    );
-{memory}
-    assign memory_fault = {faults};
-{checkers}
-
-    always #5 clk = ~clk;
-
-    // One AXI4-Lite access for each rise of host_request.
-    always @(posedge clk) begin
-        if (rst) begin
-            s_axil_awvalid <= 0;
-            s_axil_wvalid <= 0;
-            s_axil_bready <= 0;
-            s_axil_arvalid <= 0;
-            s_axil_rready <= 0;
-            host_active <= 0;
-            host_done <= 0;
-        end else begin
-            if (s_axil_awready) s_axil_awvalid <= 0;
-            if (s_axil_wready) s_axil_wvalid <= 0;
-            if (s_axil_arready) s_axil_arvalid <= 0;
-            if (~host_request) host_done <= 0;
-            if (host_request & ~host_active & ~host_done) begin
-                host_active <= 1;
-                s_axil_awaddr <= host_address;
-                s_axil_araddr <= host_address;
-                s_axil_wdata <= host_wdata;
-                s_axil_wstrb <= 4'hf;
-                s_axil_awvalid <= host_write;
-                s_axil_wvalid <= host_write;
-                s_axil_bready <= host_write;
-                s_axil_arvalid <= ~host_write;
-                s_axil_rready <= ~host_write;
-            end
-            if ((s_axil_bvalid & s_axil_bready) | (s_axil_rvalid & s_axil_rready)) begin
-                s_axil_bready <= 0;
-                s_axil_rready <= 0;
-                host_rdata <= s_axil_rdata;
-                host_active <= 0;
-                host_done <= 1;
-            end
-        end
-    end
-
-    // Cycles count from the host's start; one line for every change of the engines.
-    integer events;
-    reg [13:0] last_state;
-    always @(posedge clk) active <= running;
-    always @(posedge clk) if (active) begin
-        cycle <= cycle + 48'd1;
-        if (irq & ~finished) finished <= 1;
-        else if (cycle == max_cycles) begin
-            expired <= 1;
-            finished <= 1;
-        end
-        if ({{{busy}, {waiting}}} != last_state || {completed} != 0) begin
-            last_state <= {{{busy}, {waiting}}};
-            if (~finished)
-                $fwrite(events, "%0d %h %h %h\\n", cycle, {busy}, {waiting}, {completed});
-        end
-    end
-
-    integer file, number, first_word, count_words, got;
-    always @(posedge report) begin
-        $fclose(events);
-        file = $fopen("checks.txt", "w");
-{reports}
-        $fclose(file);
-        first_word = 0;
-        count_words = 0;
-        got = $value$plusargs("output_word=%d", first_word);
-        got = $value$plusargs("output_words=%d", count_words);
-        file = $fopen("output.txt", "w");
-        for (number = 0; number < count_words; number = number + 1)
-            $fwrite(file, "%h\\n", memory.words[first_word + number]);
-        $fclose(file);
-        reported = 1;
-    end
-
-    task access(input write, input [11:0] address, input [31:0] data);
-        begin
-            host_write = write;
-            host_address = address;
-            host_wdata = data;
-            host_request = 1;
-            @(posedge host_done) host_request = 0;
-            @(negedge host_done);
-        end
-    endtask
-
-    reg [63:0] program_address;
-    reg [31:0] watchdog_limit;
-    integer parsed;
-    initial begin
-        clk = 0;
-        rst = 1;
-        host_request = 0;
-        host_write = 0;
-        host_address = 0;
-        host_wdata = 0;
-        host_rdata = 0;
-{tied}
-        running = 0;
-        active = 0;
-        finished = 0;
-        expired = 0;
-        report = 0;
-        reported = 0;
-        cycle = 0;
-        last_state = 0;
-        program_address = 0;
-        watchdog_limit = 0;
-        max_cycles = {{48{{1'b1}}}};
-        parsed = $value$plusargs("max_cycles=%d", max_cycles);
-        parsed = $value$plusargs("program=%d", program_address);
-        parsed = $value$plusargs("watchdog=%d", watchdog_limit);
-        events = $fopen("events.txt", "w");
-`ifdef __ICARUS__
-        if ($test$plusargs("waves")) begin
-            $dumpfile("waves.fst");
-            $dumpvars(0, tb);
-        end
-`endif
-        repeat (8) @(posedge clk);
-        rst <= 0;
-        if ($test$plusargs("bare")) begin
-            access(1, {program}, program_address[31:0]);
-            access(1, {program} + 4, program_address[63:32]);
-            access(1, {watchdog}, watchdog_limit);
-            running = 1;
-            access(1, {control}, 1);
-            if (~finished) @(posedge finished);
-            access(0, {cycles}, 0);
-            $display("cycles %0d", host_rdata);
-            report = 1;
-            repeat (2) @(posedge clk);
-            $finish;
-        end
-    end
-endmodule
-"""

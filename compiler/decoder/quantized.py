@@ -10,9 +10,9 @@ follow. Scores do not depend on the order, as q and k share it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from compiler.model import Architecture
+from compiler.model import Architecture, Floats
 from compiler.quant.quantized import QuantizedLinear, SimdLinear
 from hw.config import HardwareConfig
 from hw.fixed import Ints
@@ -65,6 +65,8 @@ class ActivationParameters:
     """Function table of the MLP: base, delta int16 [256]; shift of the product if ``gated``.
 
     worst_error: largest error of the table over all inputs, in units of the function's value.
+    factor_base, factor_delta: table that up takes before the product, by an ACTIVATE of its own
+    that is not gated (dReLU), or None.
     """
 
     base: Ints
@@ -72,6 +74,21 @@ class ActivationParameters:
     shift: int
     gated: bool
     worst_error: float
+    factor_base: Ints | None = None
+    factor_delta: Ints | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatLinear:
+    """A linear in float, for evaluation: int16 steps of ``x_scale`` to steps of ``y_scale`` [M].
+
+    weight: float32 [M, D]; bias: float32 [M]; a column whose step is infinite is 0.
+    """
+
+    weight: Floats
+    bias: Floats
+    x_scale: float
+    y_scale: Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +99,8 @@ class QuantizedLayer:
     dequantize to residual steps (`hw.golden.dequant.dequantize32`), the others to int16. Columns of
     gate and up are in the channel order of down; every other input keeps its order.
     k and v: the int8 cache step of a head is 256 of its int16 steps (`hw.golden.cache`).
+    exact: by name, float linears that golden takes in place of ``linears``: only to measure what
+    the fixed-point parts cost; such a layer cannot be compiled.
     """
 
     attention_norm: NormParameters
@@ -91,6 +110,7 @@ class QuantizedLayer:
     linears: Mapping[str, QuantizedLinear]
     attention: AttentionParameters
     activation: ActivationParameters
+    exact: Mapping[str, FloatLinear] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +123,7 @@ class QuantizedDecoder:
     position_embedding: int16 [capacity, width] or None (steps ``2**position_shift`` coarser).
     rotations: int16 [capacity, head_stride], cos and sin of `hw.golden.rope`, or None.
     layer: quantized layer i. head: vocabulary columns, its ``y_scale`` is the logit step.
-    capacity: positions of the key-value cache.
+    capacity: positions of the key-value cache. exact_head: as `QuantizedLayer.exact`.
     """
 
     architecture: Architecture
@@ -120,6 +140,7 @@ class QuantizedDecoder:
     layer: Callable[[int], QuantizedLayer]
     final_norm: NormParameters
     head: SimdLinear
+    exact_head: FloatLinear | None = None
 
     @property
     def head_words(self) -> int:

@@ -15,7 +15,6 @@ from compiler.errors import FrontendError
 from compiler.frontends.rope import factors_from_config
 from compiler.model import (
     BLOCK,
-    FAMILIES,
     Architecture,
     Floats,
     Model,
@@ -23,9 +22,12 @@ from compiler.model import (
     StoredTensor,
     is_number,
 )
+from compiler.model import FAMILIES as ALL_FAMILIES
 from hw.fixed import Ints
 
 MAGIC = b"GGUF"
+FAMILIES = ("llama", "qwen2", "qwen3")
+"""Families read from GGUF; the others of `compiler.model.FAMILIES` need their folder."""
 
 TENSOR_NAMES = {
     "embedding": "token_embd.weight", "final_norm": "output_norm.weight", "head": "output.weight",
@@ -111,7 +113,8 @@ def _architecture(
     family = str(metadata(reader, path, "general.architecture"))
     if family not in FAMILIES:
         raise FrontendError(f"{path}: architecture {family!r} is not supported; "
-                            f"supported are {', '.join(FAMILIES)}")
+                            f"supported are {', '.join(FAMILIES)}"
+                            + ("; give its Hugging Face folder" if family in ALL_FAMILIES else ""))
 
     def number(key: str, default: float | None = None) -> float:
         value = metadata(reader, path, f"{family}.{key}", default)
@@ -124,7 +127,8 @@ def _architecture(
         raise FrontendError(f"{path}: mixture-of-experts models are not supported")
     width, heads = int(number("embedding_length")), int(number("attention.head_count"))
     head_width = int(number("attention.key_length", width // max(heads, 1)))
-    if number("rope.dimension_count", head_width) != head_width:
+    rotary = int(number("rope.dimension_count", head_width))
+    if rotary != head_width and family == "llama":
         raise FrontendError(f"{path}: rotary embedding of a part of each head is not supported")
     if number("attention.value_length", head_width) != head_width:
         raise FrontendError(f"{path}: value heads of another width than keys are not supported")
@@ -146,7 +150,8 @@ def _architecture(
         rope_base=base,
         context=int(number("context_length")),
         tied_embeddings="output.weight" not in stored,
-        rope_factors=_rope_factors(reader, path, stored, family, head_width, base),
+        rope_factors=_rope_factors(reader, path, stored, family, rotary, base),
+        rotary_width=0 if rotary == head_width else rotary,
         qkv_bias=family == "qwen2",
         qk_norm=family == "qwen3",
     )
@@ -154,7 +159,7 @@ def _architecture(
 
 def _rope_factors(
     reader: gguf.GGUFReader, path: Path, stored: dict[str, gguf.ReaderTensor], family: str,
-    head_width: int, base: float,
+    rotary: int, base: float,
 ) -> tuple[float, ...] | None:
     if (tensor := stored.get("rope_freqs.weight")) is not None:
         return tuple(float(factor) for factor in _dequantize(tensor, slice(None)).ravel())
@@ -162,7 +167,7 @@ def _rope_factors(
     if kind == "none":
         return None
     factor = metadata(reader, path, f"{family}.rope.scaling.factor")
-    return factors_from_config({"type": kind, "factor": factor}, head_width, base, str(path))
+    return factors_from_config({"type": kind, "factor": factor}, rotary, base, str(path))
 
 
 def _dequantize(tensor: gguf.ReaderTensor, rows: slice | Ints) -> Floats:

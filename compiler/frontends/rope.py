@@ -12,15 +12,15 @@ from compiler.errors import FrontendError
 
 
 def llama3_factors(
-    head_width: int, base: float, factor: float, low: float, high: float, original: float
+    rotary: int, base: float, factor: float, low: float, high: float, original: float
 ) -> tuple[float, ...]:
-    """Factors of Llama 3.1 and later.
+    """Factors of Llama 3.1 and later, one for each pair of the ``rotary`` elements that rotate.
 
     Wavelengths above ``original / low`` tokens are stretched by ``factor``, those below
     ``original / high`` kept, and those between interpolated.
     """
     factors = []
-    for frequency in base ** -(np.arange(0, head_width, 2) / head_width):
+    for frequency in base ** -(np.arange(0, rotary, 2) / rotary):
         wavelength = 2 * math.pi / float(frequency)
         smooth = (original / wavelength - low) / (high - low)
         smooth = min(1.0, max(0.0, smooth))
@@ -29,7 +29,7 @@ def llama3_factors(
 
 
 def factors_from_config(
-    scaling: Mapping[str, Any] | None, head_width: int, base: float, where: str
+    scaling: Mapping[str, Any] | None, rotary: int, base: float, where: str
 ) -> tuple[float, ...] | None:
     """Factors of a configuration's ``rope_scaling``; FrontendError for an unknown kind."""
     if scaling is None:
@@ -39,10 +39,10 @@ def factors_from_config(
         if kind == "default":
             return None
         if kind == "linear":
-            return (float(scaling["factor"]),) * (head_width // 2)
+            return (float(scaling["factor"]),) * (rotary // 2)
         if kind == "llama3":
             return llama3_factors(
-                head_width, base, float(scaling["factor"]), float(scaling["low_freq_factor"]),
+                rotary, base, float(scaling["factor"]), float(scaling["low_freq_factor"]),
                 float(scaling["high_freq_factor"]),
                 float(scaling["original_max_position_embeddings"]))
     except KeyError as error:

@@ -3,115 +3,89 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
 
 from compiler.errors import FrontendError
-from compiler.frontends.rope import factors_from_config
-from compiler.model import FAMILIES, Architecture, Floats, Model, StoredTensor, is_number
+from compiler.frontends.config import read_architecture, read_json
+from compiler.model import Architecture, Floats, Model, StoredTensor
 from hw.fixed import Ints
 
 STORED_TYPES: dict[str, type] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 """How each supported element type is mapped; bfloat16 is widened from its bits."""
 
-TENSOR_NAMES = {
-    "embedding": "model.embed_tokens.weight", "final_norm": "model.norm.weight",
-    "head": "lm_head.weight",
+PREFIXES = ("model.", "transformer.")
+"""Files that were saved from the bare decoder, without the head, lack these."""
+FUSED = "self_attention.query_key_value"
+"""BLOOM's q, k and v in one tensor: for each head its rows of q, then of k, then of v."""
+LLAMA_NAMES = {
+    "embedding": "model.embed_tokens", "final_norm": "model.norm", "head": "lm_head",
+    "layers": "model.layers", "q": "self_attn.q_proj", "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj", "o": "self_attn.o_proj", "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj", "down": "mlp.down_proj", "attention_norm": "input_layernorm",
+    "mlp_norm": "post_attention_layernorm", "q_norm": "self_attn.q_norm",
+    "k_norm": "self_attn.k_norm",
 }
-LAYER_NAMES = {
-    "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj",
-    "o": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
-    "attention_norm": "input_layernorm.weight", "mlp_norm": "post_attention_layernorm.weight",
-    "q_norm": "self_attn.q_norm.weight", "k_norm": "self_attn.k_norm.weight",
+NAMES = {
+    "opt": LLAMA_NAMES | {
+        "embedding": "model.decoder.embed_tokens", "final_norm": "model.decoder.final_layer_norm",
+        "position_embedding": "model.decoder.embed_positions", "layers": "model.decoder.layers",
+        "o": "self_attn.out_proj", "up": "fc1", "down": "fc2",
+        "attention_norm": "self_attn_layer_norm", "mlp_norm": "final_layer_norm",
+    },
+    "bloom": LLAMA_NAMES | {
+        "embedding": "transformer.word_embeddings", "final_norm": "transformer.ln_f",
+        "embedding_norm": "transformer.word_embeddings_layernorm", "layers": "transformer.h",
+        "q": FUSED, "k": FUSED, "v": FUSED, "o": "self_attention.dense",
+        "up": "mlp.dense_h_to_4h", "down": "mlp.dense_4h_to_h",
+    },
 }
+"""Names in files, without the ending, by family; the others are as in Llama."""
 
 
 def load_safetensors(folder: Path) -> Model:
     """Read the configuration and check every tensor's presence and shape; read no tensor data."""
-    architecture = _architecture(folder)
-    names = {_file_name(name): name
-             for name in [*architecture.required(), *architecture.optional()]}
+    architecture = read_architecture(folder)
+    label = partial(file_name, architecture.family)
+    names: dict[str, list[str]] = {}
+    for name in architecture.required() | architecture.optional():
+        full = label(name)
+        bare = next((full.removeprefix(prefix) for prefix in PREFIXES if full.startswith(prefix)),
+                    full)
+        for spelling in {full, bare}:
+            names.setdefault(spelling, []).append(name)
     tensors: dict[str, StoredTensor] = {}
     for path in _shards(folder):
-        tensors |= _open_shard(path, names)
-    return Model(architecture, tensors, str(folder), _file_name)
+        for name, tensor in _open_shard(path, names).items():
+            tensors[name] = _part(name, tensor, architecture)
+    return Model(architecture, tensors, str(folder), label)
 
 
-def _file_name(name: str) -> str:
-    if name in TENSOR_NAMES:
-        return TENSOR_NAMES[name]
+def file_name(family: str, name: str) -> str:
+    """Label of a tensor in the files of a family."""
+    names = NAMES.get(family, LLAMA_NAMES)
+    if not name.startswith("layers."):
+        part, _, suffix = name.partition(".")
+        return f"{names[part]}.{suffix or 'weight'}"
     _, layer, part = name.split(".", 2)
     part, _, suffix = part.partition(".")
-    return f"model.layers.{layer}.{LAYER_NAMES[part]}" + (f".{suffix}" if suffix else "")
+    return f"{names['layers']}.{layer}.{names[part]}.{suffix or 'weight'}"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; raises FrontendError naming the file otherwise."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FrontendError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise FrontendError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise FrontendError(f"{path}: must hold a JSON object")
-    return value
-
-
-def _architecture(folder: Path) -> Architecture:
-    path = folder / "config.json"
-    config = read_json(path)
-
-    def number(key: str, default: float | None = None) -> float:
-        value = config.get(key)
-        if value is None:
-            value = default
-        if value is None:
-            raise FrontendError(f"{path}: key {key} is missing")
-        if not is_number(value):
-            raise FrontendError(f"{path}: {key} must be a number, not {str(value)[:40]!r}")
-        return float(value)
-
-    family = str(config.get("model_type", "unknown"))
-    if family not in FAMILIES:
-        raise FrontendError(f"{path}: model_type {family!r} is not supported; "
-                            f"supported are {', '.join(FAMILIES)}")
-    if config.get("quantization_config") is not None:
-        raise FrontendError(f"{path}: quantized safetensors are not supported; "
-                            "use the original checkpoint or a GGUF file")
-    if config.get("use_sliding_window"):
-        raise FrontendError(f"{path}: sliding-window attention is not supported")
-    width, heads = int(number("hidden_size")), int(number("num_attention_heads"))
-    head_width = int(number("head_dim", 128 if family == "qwen3" else width // max(heads, 1)))
-    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(scaling, dict):
-        raise FrontendError(f"{path}: rope_scaling must be an object")
-    base = scaling.get("rope_theta") or number("rope_theta", 10000.0)
-    if not is_number(base):
-        raise FrontendError(f"{path}: rope_theta must be a number, not {str(base)[:40]!r}")
-    return Architecture(
-        name=str(config.get("_name_or_path") or folder.resolve().name),
-        family=family,
-        layers=int(number("num_hidden_layers")),
-        width=width,
-        heads=heads,
-        kv_heads=int(number("num_key_value_heads", heads)),
-        head_width=head_width,
-        ffn_width=int(number("intermediate_size")),
-        vocabulary=int(number("vocab_size")),
-        norm_epsilon=float(number("rms_norm_eps", 1e-6)),
-        rope_base=float(base),
-        context=int(number("max_position_embeddings", 2048)),
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-        rope_factors=factors_from_config(scaling, head_width, float(base), str(path)),
-        qkv_bias=family == "qwen2" or bool(config.get("attention_bias", False)),
-        qk_norm=family == "qwen3",
-        activation=str(config.get("hidden_act", "silu")),
-    )
+def _part(name: str, tensor: StoredTensor, architecture: Architecture) -> StoredTensor:
+    """Rows of q, k or v in a fused tensor; other tensors as they are."""
+    linear = name.split(".")[-2:-1]
+    if architecture.family != "bloom" or linear not in (["q"], ["k"], ["v"]):
+        return tensor
+    if tensor.shape[0] % (architecture.heads * 3):
+        return tensor
+    rows = np.arange(tensor.shape[0]).reshape(architecture.heads, 3, -1)
+    order = rows[:, "qkv".index(linear[0])].ravel()
+    return StoredTensor((len(order), *tensor.shape[1:]), lambda chosen: tensor.read(order[chosen]))
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -133,7 +107,7 @@ def _shards(folder: Path) -> list[Path]:
     return paths
 
 
-def _open_shard(path: Path, names: dict[str, str]) -> dict[str, StoredTensor]:
+def _open_shard(path: Path, names: Mapping[str, Sequence[str]]) -> dict[str, StoredTensor]:
     """The named tensors of one file; the library checks that header and data fit each other."""
     try:
         with safetensors.safe_open(path, "numpy"):
@@ -153,7 +127,8 @@ def _open_shard(path: Path, names: dict[str, str]) -> dict[str, StoredTensor]:
             raise FrontendError(f"{path}: tensor {label} has type {kind}; "
                                 f"supported are {', '.join(STORED_TYPES)}")
         read = partial(_read, data[start + begin:start + end], kind, shape)
-        tensors[names[label]] = StoredTensor(shape, read)
+        for name in names[label]:
+            tensors[name] = StoredTensor(shape, read)
     return tensors
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -32,12 +33,29 @@ def _qwen3(name: str, layers: int, width: int, heads: int, ffn_width: int) -> Ar
     )
 
 
+def _small(family: str, **options: Any) -> Architecture:
+    """A decoder small enough for continuous integration."""
+    sizes = {"layers": 2, "width": 64, "heads": 4, "kv_heads": 2, "head_width": 16,
+             "ffn_width": 160, "vocabulary": 256}
+    return Architecture(**{
+        "name": "tiny" if family == "llama" else f"tiny-{family}", "family": family, **sizes,
+        "norm_epsilon": 1e-5, "rope_base": 1e4, "context": 512, "tied_embeddings": True, **options,
+    })
+
+
 SHAPES = {
-    "tiny": Architecture(
-        name="tiny", family="llama", layers=2, width=64, heads=4, kv_heads=2, head_width=16,
-        ffn_width=160, vocabulary=256, norm_epsilon=1e-5, rope_base=1e4, context=512,
-        tied_embeddings=True,
+    "tiny": _small("llama"),
+    "tiny-qwen3": _small("qwen3", qk_norm=True, head_width=24),
+    "tiny-qwen2": _small("qwen2", qkv_bias=True),
+    "tiny-opt": _small(
+        "opt", kv_heads=4, norm="layer", position="learned", position_offset=2, gated=False,
+        linear_bias=True, activation="relu",
     ),
+    "tiny-bloom": _small(
+        "bloom", kv_heads=4, norm="layer", position="alibi", gated=False, linear_bias=True,
+        embedding_norm=True, activation="gelu_tanh", ffn_width=256,
+    ),
+    "tiny-mistral": _small("mistral", window=6, rotary_width=8),
     "smollm2-135m": Architecture(
         name="smollm2-135m", family="llama", layers=30, width=576, heads=9, kv_heads=3,
         head_width=64, ffn_width=1536, vocabulary=49152, norm_epsilon=1e-5, rope_base=1e5,
@@ -88,6 +106,8 @@ def _generate(name: str, shape: tuple[int, ...], seed: int, rows: slice | Ints) 
         height = min(SEED_ROWS, shape[0] - int(block) * SEED_ROWS)
         values = generator.standard_normal((height, *shape[1:]), np.float32)
         weights[here] = values[wanted[here] - block * SEED_ROWS]
+    if name.endswith("norm.bias"):
+        return np.float32(0.05) * weights
     if name.endswith("norm"):
         return 1 + np.float32(0.1) * weights
     if name.endswith(".bias"):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
 from compiler.errors import VerifyError
+from compiler.image.access import Access, Fields, Space, accesses, row_count, space_words
 from compiler.image.image import Section
-from compiler.image.program import Access, Space, accesses, space_words
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
 from hw.config import ROW_ENTRIES, HardwareConfig
-from hw.isa import ENGINE_OF, LINE_BYTES, Engine, LutMode, Opcode, SimdMode
+from hw.golden.softmax import FRACTION_BITS
+from hw.isa import ENGINE_OF, LINE_BYTES, Base, DrainMode, Engine, LutMode, Opcode, SimdMode
 
-Fields = Mapping[str, int]
-COUNTS = ("tokens", "rounds", "words", "blocks", "blocks_per_group", "slices", "group_rounds",
-          "record_words")
+COUNTS = ("tokens", "heads", "rounds", "words", "blocks", "blocks_per_group", "slices",
+          "group_rounds", "record_words")
+EMBED_SHIFT_MAX = 16
+MANY_ROWS = (Opcode.NORM, Opcode.ROPE, Opcode.GATHER, Opcode.SOFTMAX)
+"""Opcodes whose rows only the stores limit."""
 
 
 class InstructionCheck:
@@ -30,7 +33,7 @@ class InstructionCheck:
         if not holds:
             raise VerifyError(f"instruction {self.index} ({self.opcode.name}): {message}")
 
-    def check(self, memory_bytes: int, outputs: Section) -> list[Access]:
+    def check(self, memory_bytes: int, writable: Sequence[Section]) -> list[Access]:
         """Check everything and return the accesses."""
         fields, config = self.fields, self.config
         for name in COUNTS:
@@ -40,50 +43,119 @@ class InstructionCheck:
             self.require(fields[name] < 1 << len(Engine), f"{name} names an engine that is not "
                          "there")
             self.require(not fields[name] >> own & 1, f"{name} names its own engine")
-        tokens = fields.get("tokens", 1)
-        self.require(tokens <= config.tokens_max,
-                     f"{tokens} tokens, the hardware takes {config.tokens_max}")
+        self.require(fields["base"] < len(Base), f"base {fields['base']} is unknown")
+        self.check_rows()
         if self.opcode == Opcode.LUT:
             self.check_lut()
         elif self.opcode == Opcode.SIMD:
             self.check_simd()
         elif self.opcode == Opcode.SEARCH:
             self.require(config.l2_search or not fields["l2"], "the hardware has no L2 search")
-        if "accumulator" in fields:
-            end = fields["accumulator"] + tokens * fields["blocks"]
-            self.require(end <= config.accumulator_words,
-                         f"accumulator words up to {end} of {config.accumulator_words}")
-        if self.opcode == Opcode.DRAIN:
-            self.require(
-                fields["words"] * config.word_elements <= fields["blocks"] * config.lanes,
-                f"{fields['words']} vector words from {fields['blocks']} column blocks")
-        if self.opcode in (Opcode.DRAIN, Opcode.ACTIVATE):
-            self.require(tokens == 1 or fields["stride"] >= fields["words"],
-                         "rows of its result overlap")
+        elif self.opcode == Opcode.DRAIN:
+            self.check_drain()
+        elif self.opcode == Opcode.SOFTMAX:
+            self.check_softmax()
+        elif self.opcode == Opcode.APPEND:
+            self.check_append()
+        elif self.opcode == Opcode.GATHER:
+            self.require(fields["shift"] <= EMBED_SHIFT_MAX,
+                         f"shift {fields['shift']}, at most {EMBED_SHIFT_MAX} is allowed")
         touched = accesses(self.opcode, fields, config)
         for access in touched:
             size = space_words(access.space, config, memory_bytes)
             self.require(access.stop <= size,
                          f"{access.space.name.lower()} words up to {access.stop} of {size}")
-        if self.opcode == Opcode.ACTIVATE:
+        for access in touched:
+            if access.space == Space.VECTOR and access.write:
+                words = access.words()
+                self.require(len(np.unique(words)) == len(words), "rows of its result overlap")
+        if self.opcode in (Opcode.ACTIVATE, Opcode.NORM):
             self.check_in_place(touched)
-        if self.opcode == Opcode.STORE:
-            written = next(a for a in touched if a.space == Space.MEMORY)
-            first, last = outputs.address, outputs.address + outputs.size
-            self.require(
-                first <= written.start * LINE_BYTES and written.stop * LINE_BYTES <= last,
-                "writes outside the image's outputs")
+        self.check_memory(touched, writable)
         return touched
 
+    def check_rows(self) -> None:
+        """Rows and accumulator words."""
+        fields, config = self.fields, self.config
+        if "tokens" not in fields:
+            return
+        rows = row_count(fields)
+        if self.opcode not in MANY_ROWS:
+            what = "rows" if "heads" in fields else "tokens"
+            self.require(rows <= config.tokens_max,
+                         f"{rows} {what}, the hardware takes {config.tokens_max}")
+        if "accumulator" in fields:
+            end = fields["accumulator"] + rows * fields["blocks"]
+            self.require(end <= config.accumulator_words,
+                         f"accumulator words up to {end} of {config.accumulator_words}")
+
+    def check_memory(self, touched: Sequence[Access], writable: Sequence[Section]) -> None:
+        """Writes stay in writable sections; what may be read ahead stays out of them."""
+        ahead = self.opcode == Opcode.LUT or (
+            self.opcode == Opcode.SIMD and not self.fields["volatile"])
+        for access in touched:
+            if access.space != Space.MEMORY or not (access.write or ahead):
+                continue
+            first, last = access.start * LINE_BYTES, access.stop * LINE_BYTES
+            if access.write:
+                self.require(
+                    any(section.address <= first and last <= section.address + section.size
+                        for section in writable), "writes outside the image's outputs and cache")
+            else:
+                self.require(
+                    all(last <= section.address or section.address + section.size <= first
+                        for section in writable),
+                    "may be read ahead, but lies in a section that is written")
+
     def check_in_place(self, touched: list[Access]) -> None:
-        """A function writes over what it reads word for word, or elsewhere."""
+        """The result is written over what is read word for word, or elsewhere."""
         result = next(a for a in touched if a.space == Space.VECTOR and a.write)
         written = result.words()
         for access in touched:
             if access.space == Space.VECTOR and not access.write:
-                self.require(access.start == result.start
-                             or not np.isin(access.words(), written).any(),
+                same = (access.start, access.stride, access.outer_stride, access.count) == (
+                    result.start, result.stride, result.outer_stride, result.count)
+                self.require(same or not np.isin(access.words(), written).any(),
                              "its result overlaps what it reads")
+
+    def check_drain(self) -> None:
+        """Modes and shape of a drain."""
+        fields, config = self.fields, self.config
+        self.require(fields["mode"] in [mode.value for mode in DrainMode],
+                     f"mode {fields['mode']} is unknown")
+        self.require(
+            fields["words"] * config.word_elements <= fields["blocks"] * config.lanes,
+            f"{fields['words']} vector words from {fields['blocks']} column blocks")
+        rows = row_count(fields)
+        self.require(rows == 1 or fields["mode"] != DrainMode.ARGMAX,
+                     f"{rows} rows, ARGMAX takes one")
+
+    def check_softmax(self) -> None:
+        """Formats, and that every row sees scores only."""
+        fields, config = self.fields, self.config
+        self.require(fields["fraction"] <= FRACTION_BITS,
+                     f"{fields['fraction']} fraction bits, at most {FRACTION_BITS} are allowed")
+        self.require(config.log2_softmax or not fields["log2"],
+                     "the hardware has no log2 softmax")
+        self.require(fields["words"] <= fields["rounds"],
+                     f"{fields['words']} words of scores for {fields['rounds']} rounds")
+        last = fields["position"] + fields["tokens"] - 1
+        columns = fields["words"] * config.word_elements
+        self.require(last < columns, f"position {last} of {columns} scores")
+
+    def check_append(self) -> None:
+        """One column block of keys, or one weight group of values in it."""
+        fields, config = self.fields, self.config
+        end = fields["slot"] + fields["tokens"]
+        if fields["transpose"]:
+            group = fields["group_rounds"] * config.word_elements
+            self.require(end <= group, f"slots up to {end} of {group} in a group of values")
+            columns = fields["words"] * config.word_elements
+            self.require(columns <= config.lanes,
+                         f"{columns} columns of a value, a block has {config.lanes}")
+        else:
+            self.require(end <= config.lanes, f"slots up to {end} of {config.lanes} in a block "
+                         "of keys")
 
     def check_lut(self) -> None:
         """Modes and buffers of the lookup engine."""
@@ -117,11 +189,16 @@ class InstructionCheck:
         self.require(config.simd, "the hardware has no multiplier array")
         self.require(fields["mode"] in [mode.value for mode in SimdMode],
                      f"mode {fields['mode']} is unknown")
+        self.require(config.log2_softmax or fields["mode"] != SimdMode.W8L4,
+                     "the hardware has no log2 softmax")
         self.require(fields["rounds"] % fields["group_rounds"] == 0,
                      f"{fields['rounds']} rounds are not whole groups of {fields['group_rounds']}")
         group = fields["group_rounds"] * config.word_elements
         self.require(group <= config.group_max,
                      f"weight groups of {group}, the hardware takes {config.group_max}")
+        if fields["volatile"]:
+            self.require(fields["mode"] in (SimdMode.W8A8, SimdMode.W8L4)
+                         and not fields["has_min"], "volatile weights are int8 without minima")
         form = WeightFormat.of(fields, config)
         self.check_stride(form.blocks * form.groups * form.group_bytes)
 

@@ -11,9 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from compiler.errors import ImageError
 from compiler.image.layout import align, fill_lines
+from hw.fixed import Ints
 from hw.isa import LINE_BYTES
+
+Bytes = bytes | memoryview
 
 MAGIC = b"LUTRIPIM"
 VERSION = 1
@@ -63,32 +68,44 @@ def header_bytes(sections: int) -> int:
     return LINE_BYTES * (1 + sections)
 
 
+def image_header(
+    sections: Mapping[str, Section], checksums: Mapping[str, int], size: int, digest: str
+) -> bytes:
+    """Header and section table of an image of ``size`` bytes; checksums: CRC32 by section."""
+    entries = b"".join(
+        ENTRY.pack(name.encode(), section.address, section.size, checksums[name]).ljust(
+            LINE_BYTES, b"\0")
+        for name, section in sections.items())
+
+    def header(checksum: int) -> bytes:
+        first = HEADER.pack(MAGIC, VERSION, header_bytes(len(sections)), size, digest.encode(),
+                            len(sections), checksum)
+        return first.ljust(LINE_BYTES, b"\0") + entries
+
+    return header(zlib.crc32(header(0)))
+
+
 def make_image(parts: Mapping[str, bytes], digest: str) -> Image:
     """Image of named sections in order; each is filled up to whole lines."""
     size = header_bytes(len(parts))
-    sections, entries, bodies = {}, [], []
+    sections, bodies = {}, {}
     for name, part in parts.items():
-        body = fill_lines(part)
-        sections[name] = Section(size, len(body))
-        entry = ENTRY.pack(name.encode(), size, len(body), zlib.crc32(body))
-        entries.append(entry.ljust(LINE_BYTES, b"\0"))
-        bodies.append(body)
-        size += len(body)
-
-    def header(checksum: int) -> bytes:
-        first = HEADER.pack(MAGIC, VERSION, header_bytes(len(parts)), size, digest.encode(),
-                            len(parts), checksum)
-        return first.ljust(LINE_BYTES, b"\0") + b"".join(entries)
-
-    data = header(zlib.crc32(header(0))) + b"".join(bodies)
+        bodies[name] = fill_lines(part)
+        sections[name] = Section(size, len(bodies[name]))
+        size += len(bodies[name])
+    checksums = {name: zlib.crc32(body) for name, body in bodies.items()}
+    data = image_header(sections, checksums, size, digest) + b"".join(bodies.values())
     assert len(data) == size == align(size, LINE_BYTES)
     return Image(data=data, digest=digest, sections=sections)
 
 
-def parse_image(data: bytes, name: str) -> Image:
-    """Check header, lengths and checksums; raises ImageError in one line about ``name``."""
+def read_sections(data: Bytes, name: str) -> tuple[str, dict[str, Section]]:
+    """Check header, lengths and checksums; returns the configuration digest and the sections.
+
+    Raises ImageError in one line about ``name``.
+    """
     if len(data) < LINE_BYTES or data[:len(MAGIC)] != MAGIC:
-        raise ImageError(f"{name}: not a lutrip image (magic {data[:8]!r}); compile it again")
+        raise ImageError(f"{name}: not a lutrip image (magic {bytes(data[:8])!r}); compile it again")
     _, version, head, size, digest, count, checksum = HEADER.unpack_from(data)
     if version != VERSION:
         raise ImageError(f"{name}: image version {version}, this lutrip reads version {VERSION}; "
@@ -99,7 +116,7 @@ def parse_image(data: bytes, name: str) -> Image:
     at = HEADER.size - 4
     if head != header_bytes(count) or head > size:
         raise ImageError(f"{name}: the header is damaged; compile it again")
-    if zlib.crc32(data[:at] + bytes(4) + data[at + 4:head]) != checksum:
+    if zlib.crc32(bytes(data[:at]) + bytes(4) + bytes(data[at + 4:head])) != checksum:
         raise ImageError(f"{name}: the header's checksum is wrong; compile it again")
     sections = {}
     for index in range(count):
@@ -111,7 +128,26 @@ def parse_image(data: bytes, name: str) -> Image:
         sections[section] = Section(address, length)
     if missing := set(SECTIONS) - set(sections):
         raise ImageError(f"{name}: section {min(missing)} is missing; compile it again")
-    return Image(data=data, digest=digest.decode(), sections=sections)
+    return digest.decode(), sections
+
+
+def parse_image(data: bytes, name: str) -> Image:
+    """Check header, lengths and checksums; raises ImageError in one line about ``name``."""
+    digest, sections = read_sections(data, name)
+    return Image(data=data, digest=digest, sections=sections)
+
+
+def map_image(path: Path) -> tuple[Ints, str, dict[str, Section]]:
+    """Memory of an image file, its configuration digest and sections, without reading it whole.
+
+    The memory is uint8, its changes stay private to the process. Raises ImageError in one line.
+    """
+    try:
+        memory = np.memmap(path, np.uint8, mode="c")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{path}: {reason}; compile it with lutrip compile") from None
+    return (memory, *read_sections(memory.data, str(path)))
 
 
 def load_image(path: Path) -> Image:

@@ -7,12 +7,27 @@ hardware reads (with filled-up positions, columns and entries). All are vectoris
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.config import HardwareConfig
-from hw.fixed import Ints
+from hw.fixed import INT16_MAX, Ints
 from hw.golden.activation import SEGMENTS
 from hw.isa import LINE_BYTES
+
+Buffer = bytes | bytearray | memoryview | NDArray[Any]
+"""Bytes of a region; arrays are not copied."""
+PARAMETER_WORDS = 4
+"""Port words of drain parameters for each vector word."""
+NORM_WORDS = 2
+"""Port words of norm parameters for each vector word."""
+FUNCTION_BYTES = LINE_BYTES + 4 * SEGMENTS
+NORM_HEADER = struct.Struct("<BxHIQ")
+"""Shift, columns, inverse, epsilon."""
 
 
 def align(value: int, unit: int) -> int:
@@ -60,12 +75,12 @@ def signed4(values: Ints) -> Ints:
     return signed
 
 
-def split_regions(data: bytes, ports: int, port_stride: int, size: int) -> Ints:
+def split_regions(data: Buffer, ports: int, port_stride: int, size: int) -> Ints:
     """First ``size`` bytes of each port's region, uint8 [ports, size]; raises ValueError."""
     stride = port_stride * LINE_BYTES
-    if len(data) < (ports - 1) * stride + size:
-        raise ValueError(f"{len(data)} bytes do not hold {ports} regions {stride} bytes apart")
     values = np.frombuffer(data, np.uint8)
+    if len(values) < (ports - 1) * stride + size:
+        raise ValueError(f"{len(values)} bytes do not hold {ports} regions {stride} bytes apart")
     return np.stack([values[port * stride:port * stride + size] for port in range(ports)])
 
 
@@ -75,10 +90,25 @@ def pack_activations(x: Ints, words: int, config: HardwareConfig) -> bytes:
     return fill_lines(padded.tobytes())
 
 
-def unpack_activations(data: bytes, tokens: int, words: int, config: HardwareConfig) -> Ints:
+def unpack_activations(data: Buffer, tokens: int, words: int, config: HardwareConfig) -> Ints:
     """int16 [T, words * word_elements]."""
     values = np.frombuffer(data, "<i2", tokens * words * config.word_elements)
     return values.reshape(tokens, -1)
+
+
+def pack_embedding(rows: Ints, words: int, config: HardwareConfig) -> bytes:
+    """int16 [n, width] as rows of ``words`` port words; only the end is filled up to a line."""
+    return pack_activations(rows, words, config)
+
+
+def pack_rotations(table: Ints, words: int, config: HardwareConfig) -> bytes:
+    """int16 [tokens, n] (cos, sin at the places of a pair) as rows of ``words`` port words."""
+    return pack_activations(table, words, config)
+
+
+def unpack_rotations(data: Buffer, tokens: int, words: int, config: HardwareConfig) -> Ints:
+    """int16 [tokens, words * word_elements]."""
+    return unpack_activations(data, tokens, words, config)
 
 
 def pack_centroids(centroids: Ints, config: HardwareConfig) -> bytes:
@@ -92,7 +122,7 @@ def pack_centroids(centroids: Ints, config: HardwareConfig) -> bytes:
     return fill_lines(shaped.transpose(0, 2, 1, 3).astype("<i2").tobytes())
 
 
-def unpack_centroids(data: bytes, rounds: int, config: HardwareConfig) -> Ints:
+def unpack_centroids(data: Buffer, rounds: int, config: HardwareConfig) -> Ints:
     """int16 [rounds * positions, act_codes_max, v]."""
     shape = (rounds, config.act_codes_max, config.positions, config.vector_length)
     values = np.frombuffer(data, "<i2", int(np.prod(shape))).reshape(shape)
@@ -104,44 +134,121 @@ def pack_factors(alphas: Ints, config: HardwareConfig) -> bytes:
     return fill_lines(pack_bits(alphas, 4).tobytes())
 
 
-def unpack_factors(data: bytes, rounds: int, config: HardwareConfig) -> Ints:
+def unpack_factors(data: Buffer, rounds: int, config: HardwareConfig) -> Ints:
     """uint8 [rounds, chunks_per_word]."""
     count = rounds * config.chunks_per_word
     values = unpack_bits(np.frombuffer(data, np.uint8, (count + 1) // 2), 4)
     return values[:count].reshape(rounds, -1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DrainParameters:
+    """Arguments of `hw.golden.dequant.dequantize32`; arrays [words * word_elements]."""
+
+    zero: Ints
+    multiplier: Ints
+    bias: Ints
+    shift1: int
+    shift2: int
+    bias_shift: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormTable:
+    """Arguments of `hw.golden.norm.normalize`; weight, bias: int16 [words * word_elements].
+
+    columns: elements of a row that count.
+    """
+
+    weight: Ints
+    bias: Ints
+    shift: int
+    inverse: int
+    epsilon: int
+    columns: int
+
+
 def pack_parameters(
-    zero: Ints, multiplier: Ints, bias: Ints, words: int, config: HardwareConfig
+    zero: Ints, multiplier: Ints, bias: Ints, words: int, config: HardwareConfig, *,
+    shift1: int, shift2: int, bias_shift: int = 0, least: bool = False,
 ) -> bytes:
-    """Drain parameters of ``words`` vector words of columns; filled-up columns give 0."""
+    """Drain parameters of ``words`` vector words of columns.
+
+    Filled-up columns give 0, or with ``least`` (for ARGMAX) a value that no other is below.
+    """
     shape = (words, config.word_elements)
 
-    def rows(values: Ints, kind: str) -> Ints:
-        padded = pad_axis(values, 0, words * config.word_elements)
-        return padded.astype(kind).reshape(shape).view(np.uint8)
+    def rows(values: Ints, kind: str, fill: int) -> Ints:
+        full = np.full(words * config.word_elements, fill if least else 0, kind)
+        full[:len(values)] = values
+        return full.reshape(shape).view(np.uint8)
 
-    parts = [rows(zero, "<i4"), rows(multiplier, "<i2"), rows(bias, "<i2")]
-    return fill_lines(np.concatenate(parts, axis=1).tobytes())
+    parts = [rows(zero, "<i4", -(1 << 31)), rows(multiplier, "<i2", INT16_MAX),
+             rows(bias, "<i2", -INT16_MAX)]
+    header = bytes([shift1, shift2, bias_shift]).ljust(LINE_BYTES, b"\0")
+    return fill_lines(header + np.concatenate(parts, axis=1).tobytes())
 
 
-def unpack_parameters(data: bytes, words: int, config: HardwareConfig) -> tuple[Ints, Ints, Ints]:
-    """Zero int32, multiplier int16, bias int16, each [words * word_elements]."""
-    size = config.port_bytes
-    rows = np.frombuffer(data, np.uint8, words * 4 * size).reshape(words, 4 * size)
+def pack_uniform(
+    multiplier: int, config: HardwareConfig, *, shift1: int, shift2: int
+) -> bytes:
+    """Drain parameters (``uniform``) that are the same for all columns, without zero and bias."""
+    elements = config.word_elements
+    nothing = np.zeros(elements, np.int32)
+    return pack_parameters(nothing, np.full(elements, multiplier, np.int16), nothing, 1, config,
+                           shift1=shift1, shift2=shift2)
+
+
+def unpack_parameters(
+    data: Buffer, words: int, config: HardwareConfig, uniform: bool = False
+) -> DrainParameters:
+    """Parameters of ``words`` vector words; with ``uniform`` the one group repeated for each."""
+    raw = np.frombuffer(data, np.uint8)
+    size, stored = config.port_bytes, 1 if uniform else words
+    rows = raw[LINE_BYTES:LINE_BYTES + stored * PARAMETER_WORDS * size]
+    rows = rows.reshape(stored, PARAMETER_WORDS * size)
 
     def values(first: int, last: int, kind: str) -> Ints:
-        return np.ascontiguousarray(rows[:, first * size:last * size]).view(kind).reshape(-1)
+        part = np.ascontiguousarray(rows[:, first * size:last * size]).view(kind).reshape(-1)
+        return np.tile(part, words) if uniform else part
 
-    return values(0, 2, "<i4"), values(2, 3, "<i2"), values(3, 4, "<i2")
-
-
-def pack_function(base: Ints, delta: Ints) -> bytes:
-    """Function table: 256 x {base int16, delta int16}."""
-    return fill_lines(np.stack([base, delta], axis=1).astype("<i2").tobytes())
+    return DrainParameters(
+        zero=values(0, 2, "<i4"), multiplier=values(2, 3, "<i2"), bias=values(3, 4, "<i2"),
+        shift1=int(raw[0]), shift2=int(raw[1]), bias_shift=int(raw[2]))
 
 
-def unpack_function(data: bytes) -> tuple[Ints, Ints]:
-    """Base and delta, int16 [256] each."""
-    pairs = np.frombuffer(data, "<i2", 2 * SEGMENTS).reshape(SEGMENTS, 2)
-    return pairs[:, 0], pairs[:, 1]
+def pack_function(base: Ints, delta: Ints, shift: int) -> bytes:
+    """Function table: the product's shift, then 256 x {base int16, delta int16}."""
+    header = bytes([shift]).ljust(LINE_BYTES, b"\0")
+    return fill_lines(header + np.stack([base, delta], axis=1).astype("<i2").tobytes())
+
+
+def unpack_function(data: Buffer) -> tuple[Ints, Ints, int]:
+    """Base and delta, int16 [256] each, and the shift."""
+    raw = np.frombuffer(data, np.uint8)
+    pairs = np.frombuffer(raw[LINE_BYTES:FUNCTION_BYTES], "<i2").reshape(SEGMENTS, 2)
+    return pairs[:, 0], pairs[:, 1], int(raw[0])
+
+
+def pack_norm(
+    weight: Ints, bias: Ints, shift: int, inverse: int, epsilon: int, columns: int, words: int,
+    config: HardwareConfig,
+) -> bytes:
+    """Norm parameters of rows of ``words`` vector words; weight, bias: int16 [columns]."""
+    header = NORM_HEADER.pack(shift, columns, inverse, epsilon).ljust(LINE_BYTES, b"\0")
+    rows = [
+        pad_axis(values.astype("<i2"), 0, words * config.word_elements).reshape(words, -1)
+        for values in (weight, bias)
+    ]
+    return fill_lines(header + np.concatenate(rows, axis=1).tobytes())
+
+
+def unpack_norm(data: Buffer, words: int, config: HardwareConfig) -> NormTable:
+    """Inverse of `pack_norm`."""
+    raw = np.frombuffer(data, np.uint8)
+    shift, columns, inverse, epsilon = NORM_HEADER.unpack(raw[:NORM_HEADER.size].tobytes())
+    values = np.frombuffer(
+        raw[LINE_BYTES:LINE_BYTES + words * NORM_WORDS * config.port_bytes], "<i2")
+    rows = values.reshape(words, NORM_WORDS, config.word_elements)
+    return NormTable(weight=rows[:, 0].reshape(-1), bias=rows[:, 1].reshape(-1), shift=shift,
+                     inverse=inverse, epsilon=epsilon, columns=columns)

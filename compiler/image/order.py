@@ -3,18 +3,56 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from compiler.errors import VerifyError
+from compiler.image.access import Access
 from compiler.image.hazards import conflicts
-from compiler.image.program import Access, engine_names
+from compiler.image.program import Instruction, Step, engine_names, steps
 from hw.isa import ENGINE_OF, TOKEN_COUNT_BITS, Engine, Opcode
 
-Instruction = tuple[Opcode, Mapping[str, int]]
+Pair = tuple[Engine, Engine]
+ENGINES = tuple(Engine)
 QUEUE_DEPTH = 4
 """Instructions that an engine's queue holds, the running one included."""
 QUEUE_SLACK = 8
 """Queue depth assumed where a deeper queue is the worse case."""
+LAG_ITERATIONS = QUEUE_SLACK + 2
+"""Iterations of a loop that can be under way: each engine of it has a waiting instruction each."""
+
+
+def engines_of(mask: int) -> list[Engine]:
+    """Engines of a wait or post mask."""
+    return [engine for engine in ENGINES if mask >> engine & 1]
+
+
+def posted(program: Iterable[Step]) -> dict[Pair, int]:
+    """Tokens that each pair is given in all."""
+    result: dict[Pair, int] = {}
+    for step in program:
+        for other in engines_of(step.fields["post"]):
+            pair = ENGINE_OF[step.opcode], other
+            result[pair] = result.get(pair, 0) + 1
+    return result
+
+
+def check_balance(program: Sequence[Instruction]) -> None:
+    """Raise VerifyError unless every loop iteration takes as many tokens of a pair as it posts."""
+    for index, (opcode, fields) in enumerate(program):
+        if opcode != Opcode.LOOP:
+            continue
+        balance: dict[Pair, int] = {}
+        for own_opcode, own in program[index + 1:index + 1 + fields["length"]]:
+            engine = ENGINE_OF[own_opcode]
+            for other in engines_of(own["post"]):
+                balance[engine, other] = balance.get((engine, other), 0) + 1
+            for other in engines_of(own["wait"]):
+                balance[other, engine] = balance.get((other, engine), 0) - 1
+        for (producer, consumer), count in balance.items():
+            if count:
+                raise VerifyError(
+                    f"instruction {index} (LOOP): an iteration changes the tokens of "
+                    f"{producer.name.lower()} for {consumer.name.lower()} by {count}")
 
 
 class Execution:
@@ -24,18 +62,21 @@ class Execution:
     does not depend on who goes first.
     """
 
-    def __init__(self, program: Sequence[Instruction], depth: int) -> None:
+    def __init__(self, program: Sequence[Step], depth: int) -> None:
         self.program, self.depth = program, depth
         self.queues: dict[Engine, deque[int]] = {engine: deque() for engine in Engine}
-        self.tokens: dict[tuple[Engine, Engine], int] = {}
-        self.most: dict[tuple[Engine, Engine], int] = {}
+        self.engines = [ENGINE_OF[step.opcode] for step in program]
+        self.waits = [engines_of(step.fields["wait"]) for step in program]
+        self.posts = [engines_of(step.fields["post"]) for step in program]
+        self.tokens: dict[Pair, int] = {}
+        self.most: dict[Pair, int] = {}
         self.dispatched = 0
         self.order: list[int] = []
 
     def dispatch(self) -> None:
         """Hand out instructions in order until a queue is full."""
         while self.dispatched < len(self.program):
-            queue = self.queues[ENGINE_OF[self.program[self.dispatched][0]]]
+            queue = self.queues[self.engines[self.dispatched]]
             if len(queue) == self.depth:
                 return
             queue.append(self.dispatched)
@@ -46,18 +87,16 @@ class Execution:
         if not self.queues[engine]:
             return False
         index = self.queues[engine][0]
-        fields = self.program[index][1]
-        pairs = [(other, engine) for other in Engine if fields["wait"] >> other & 1]
+        pairs = [(other, engine) for other in self.waits[index]]
         if any(not self.tokens.get(pair) for pair in pairs):
             return False
         self.queues[engine].popleft()
         for pair in pairs:
             self.tokens[pair] -= 1
-        for other in Engine:
-            if fields["post"] >> other & 1:
-                pair = engine, other
-                self.tokens[pair] = self.tokens.get(pair, 0) + 1
-                self.most[pair] = max(self.most.get(pair, 0), self.tokens[pair])
+        for other in self.posts[index]:
+            pair = engine, other
+            self.tokens[pair] = self.tokens.get(pair, 0) + 1
+            self.most[pair] = max(self.most.get(pair, 0), self.tokens[pair])
         self.order.append(index)
         self.dispatch()
         return True
@@ -72,81 +111,84 @@ class Execution:
             pass
 
 
-def check_tokens(program: Sequence[Instruction]) -> list[int]:
-    """Instructions in an order in which they can run.
+def check_tokens(program: Sequence[Step]) -> list[int]:
+    """Places in the order in which the instructions can run.
 
-    Raises VerifyError for a deadlock, for tokens left over, and for a token count that can
-    overflow (its consumer being as late as possible).
+    Raises VerifyError for a deadlock and for tokens left over.
     """
     run = Execution(program, QUEUE_DEPTH)
     run.run()
     if len(run.order) < len(program):
-        index = min(queue[0] for queue in run.queues.values() if queue)
-        opcode, fields = program[index]
-        engine = ENGINE_OF[opcode]
-        missing = [name for name in engine_names(fields["wait"])
+        step = program[min(queue[0] for queue in run.queues.values() if queue)]
+        engine = ENGINE_OF[step.opcode]
+        missing = [name for name in engine_names(step.fields["wait"])
                    if not run.tokens.get((Engine[name.upper()], engine))]
-        raise VerifyError(f"instruction {index} ({opcode.name}): deadlock, it waits for a token "
-                          f"of {', '.join(missing)} that never comes")
+        raise VerifyError(f"instruction {step.index} ({step.opcode.name}): deadlock, it waits for "
+                          f"a token of {', '.join(missing)} that never comes")
     for (producer, consumer), count in run.tokens.items():
         if count:
             raise VerifyError(f"{producer.name.lower()} posts {count} tokens for "
                               f"{consumer.name.lower()} that nothing takes")
+    return run.order
+
+
+def check_overflow(program: Sequence[Instruction]) -> None:
+    """Raise VerifyError when a token count can overflow, its consumer as late as possible."""
+    unrolled = list(steps(program, LAG_ITERATIONS))
+    if max(posted(unrolled).values(), default=0) < 1 << TOKEN_COUNT_BITS:
+        return
     for lazy in Engine:
-        late = Execution(program, QUEUE_SLACK)
+        late = Execution(unrolled, QUEUE_SLACK)
         late.run(lazy)
         for (producer, consumer), count in late.most.items():
             if count >= 1 << TOKEN_COUNT_BITS:
                 raise VerifyError(f"up to {count} tokens of {producer.name.lower()} for "
                                   f"{consumer.name.lower()}, the counter holds "
                                   f"{(1 << TOKEN_COUNT_BITS) - 1}")
-    return run.order
 
 
-def completed_before(
-    program: Sequence[Instruction], order: Sequence[int]
-) -> list[dict[Engine, int]]:
+def completed_before(program: Sequence[Step], order: Sequence[int]) -> list[dict[Engine, int]]:
     """For every instruction the last one of each engine that is complete before it starts.
 
     The k-th wait of a pair takes the token of the pair's k-th post. ``order`` is any order in
     which the program can run.
     """
-    posts: dict[tuple[Engine, Engine], list[int]] = {}
-    for index, (opcode, fields) in enumerate(program):
-        for other in Engine:
-            if fields["post"] >> other & 1:
-                posts.setdefault((ENGINE_OF[opcode], other), []).append(index)
-    taken: dict[tuple[Engine, Engine], int] = {}
+    engines = [ENGINE_OF[step.opcode] for step in program]
+    posts: dict[Pair, list[int]] = {}
+    for index, step in enumerate(program):
+        for other in engines_of(step.fields["post"]):
+            posts.setdefault((engines[index], other), []).append(index)
+    taken: dict[Pair, int] = {}
     last: dict[Engine, int] = {}
     result: list[dict[Engine, int]] = [{} for _ in program]
     for index in order:
-        engine = ENGINE_OF[program[index][0]]
+        engine = engines[index]
         before: list[int] = [last[engine]] if engine in last else []
-        for other in Engine:
-            if program[index][1]["wait"] >> other & 1:
-                pair = other, engine
-                before.append(posts[pair][taken.get(pair, 0)])
-                taken[pair] = taken.get(pair, 0) + 1
+        for other in engines_of(program[index].fields["wait"]):
+            pair = other, engine
+            before.append(posts[pair][taken.get(pair, 0)])
+            taken[pair] = taken.get(pair, 0) + 1
         known: dict[Engine, int] = {}
         for earlier in before:
-            own = {ENGINE_OF[program[earlier][0]]: earlier}
-            for source in (result[earlier], own):
+            for source in (result[earlier], {engines[earlier]: earlier}):
                 for other, latest in source.items():
-                    known[other] = max(known.get(other, -1), latest)
+                    if known.get(other, -1) < latest:
+                        known[other] = latest
         result[index] = known
         last[engine] = index
     return result
 
 
 def check_conflicts(
-    program: Sequence[Instruction], touched: Sequence[Sequence[Access]], order: Sequence[int]
+    program: Sequence[Step], touched: Sequence[Sequence[Access]], order: Sequence[int]
 ) -> None:
     """Raise VerifyError when conflicting accesses are not ordered by tokens."""
     known = completed_before(program, order)
-    engines = [ENGINE_OF[opcode] for opcode, _ in program]
+    engines = [ENGINE_OF[step.opcode] for step in program]
     for index, follows in enumerate(conflicts(list(zip(engines, touched, strict=True)))):
         for engine, earlier in follows.items():
             if known[index].get(engine, -1) < earlier:
+                late, early = program[index], program[earlier]
                 raise VerifyError(
-                    f"instruction {index} ({program[index][0].name}): can overlap instruction "
-                    f"{earlier} ({program[earlier][0].name}), which touches the same words")
+                    f"instruction {late.index} ({late.opcode.name}): can overlap instruction "
+                    f"{early.index} ({early.opcode.name}), which touches the same words")

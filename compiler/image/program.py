@@ -1,205 +1,129 @@
-"""Programs: instructions before they have addresses, what each one touches, and their encoding."""
+"""Programs: instructions before they have addresses, their encoding, and loops unrolled."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.image.layout import align
-from compiler.image.records import RecordFormat
-from compiler.image.weights import WeightFormat
-from hw.config import HardwareConfig
+from compiler.image.layout import Buffer
 from hw.errors import LutripError
-from hw.fixed import Ints
-from hw.isa import INSTRUCTION_BYTES, LINE_BYTES, Engine, Opcode, SimdMode, decode, encode
+from hw.isa import INSTRUCTION_BYTES, LINE_BYTES, Base, Engine, Opcode, decode, encode
 
-ALPHA_ENTRIES = 4096
-SCALE_ENTRIES = 256
-ACCUMULATOR_BANKS = 2
-FUNCTION_BYTES = 1024
-PARAMETER_WORDS = 4
-"""Port words of drain parameters for each vector word."""
+Instruction = tuple[Opcode, dict[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One instruction without its address: ``region`` names what the address field points to.
 
-    op: name of the IR operation it belongs to. wait, post: engine masks.
+    op: name of the IR operation it belongs to. wait, post: engine masks. base: what a loop adds
+    to the address. A LOOP and a SOFTMAX have no address and no region.
     """
 
     opcode: Opcode
     fields: Mapping[str, int]
-    region: str
     op: str
+    region: str = ""
     wait: int = 0
     post: int = 0
-
-
-class Space(enum.IntEnum):
-    """Stores that instructions share; the unit of MEMORY is a line, else the store's word."""
-
-    VECTOR = 0
-    OPERAND = 1
-    ALPHAS = 2
-    SCALES = 3
-    ACCUMULATOR = 4
-    MEMORY = 5
-
-
-@dataclass(frozen=True)
-class Access:
-    """``rows`` runs of ``count`` words, ``stride`` apart."""
-
-    space: Space
-    write: bool
-    start: int
-    count: int
-    rows: int = 1
-    stride: int = 0
+    base: Base = Base.ABSOLUTE
 
     @property
-    def stop(self) -> int:
-        """Word behind the last one."""
-        return self.start + (self.rows - 1) * self.stride + self.count
-
-    def words(self) -> Ints:
-        """Every word touched."""
-        runs = np.arange(self.rows) * self.stride
-        return (self.start + runs[:, None] + np.arange(self.count)).reshape(-1)
-
-
-def space_words(space: Space, config: HardwareConfig, image_bytes: int) -> int:
-    """Size of a store."""
-    return {
-        Space.VECTOR: config.vector_words,
-        Space.OPERAND: config.operand_words,
-        Space.ALPHAS: ALPHA_ENTRIES,
-        Space.SCALES: SCALE_ENTRIES,
-        Space.ACCUMULATOR: ACCUMULATOR_BANKS * config.accumulator_words,
-        Space.MEMORY: image_bytes // LINE_BYTES,
-    }[space]
-
-
-def operand_rows(tokens: int, int4: bool) -> int:
-    """Operand store words of one round."""
-    return (tokens + 1) // 2 if int4 else tokens
-
-
-def memory_bytes(opcode: Opcode, fields: Mapping[str, int], config: HardwareConfig) -> int:
-    """Bytes behind the address field."""
-    port = config.port_bytes
-    if opcode in (Opcode.LOAD, Opcode.STORE):
-        return fields["words"] * port
-    if opcode == Opcode.SEARCH:
-        return fields["rounds"] * config.act_codes_max * port
-    if opcode == Opcode.QUANTIZE:
-        return align((fields["rounds"] * config.chunks_per_word + 1) // 2, port)
-    if opcode == Opcode.DRAIN:
-        return fields["words"] * PARAMETER_WORDS * port
-    if opcode == Opcode.ACTIVATE:
-        return FUNCTION_BYTES
-    if opcode == Opcode.LUT:
-        form = RecordFormat.of(fields, config)
-        region = fields["rounds"] * config.positions_per_port * form.record_words * port
-    else:
-        weights = WeightFormat.of(fields, config)
-        region = weights.blocks * weights.groups * weights.group_bytes
-    return (config.weight_ports - 1) * fields["port_stride"] * LINE_BYTES + region
-
-
-def accesses(
-    opcode: Opcode, fields: Mapping[str, int], config: HardwareConfig
-) -> list[Access]:
-    """What an instruction reads and writes."""
-    if opcode == Opcode.END:
-        return []
-    lines = align(memory_bytes(opcode, fields, config), LINE_BYTES) // LINE_BYTES
-    memory = Access(Space.MEMORY, opcode == Opcode.STORE, fields["address"], lines)
-    if opcode == Opcode.LOAD:
-        return [memory, Access(Space.VECTOR, True, fields["destination"], fields["words"])]
-    if opcode == Opcode.STORE:
-        return [memory, Access(Space.VECTOR, False, fields["source"], fields["words"])]
-    tokens = fields["tokens"]
-    if opcode in (Opcode.SEARCH, Opcode.QUANTIZE):
-        rounds = fields["rounds"]
-        rows = operand_rows(tokens, bool(fields.get("int4")))
-        result = [
-            memory,
-            Access(Space.VECTOR, False, fields["source"], rounds, tokens, fields["stride"]),
-            Access(Space.OPERAND, True, fields["operands"], rounds * rows),
-        ]
-        if opcode == Opcode.QUANTIZE:
-            result.append(Access(Space.ALPHAS, True, fields["alphas"], rounds))
-            result.append(Access(Space.SCALES, True, fields["scales"], tokens))
-        return result
-    if opcode == Opcode.ACTIVATE:
-        shape = fields["words"], tokens, fields["stride"]
-        result = [
-            memory,
-            Access(Space.VECTOR, False, fields["source"], *shape),
-            Access(Space.VECTOR, True, fields["destination"], *shape),
-        ]
-        if fields["gated"]:
-            result.append(Access(Space.VECTOR, False, fields["factor"], *shape))
-        return result
-    first = fields["bank"] * config.accumulator_words + fields["accumulator"]
-    blocks = fields["blocks"]
-    if opcode == Opcode.DRAIN:
-        used = align(fields["words"] * config.word_elements, config.lanes) // config.lanes
-        result = [
-            memory,
-            Access(Space.ACCUMULATOR, False, first, used, tokens, blocks),
-            Access(Space.VECTOR, True, fields["destination"], fields["words"], tokens,
-                   fields["stride"]),
-        ]
-        if fields["token_scale"]:
-            result.append(Access(Space.SCALES, False, fields["scales"], tokens))
-        return result
-    int4 = opcode == Opcode.SIMD and fields["mode"] == SimdMode.W4A4
-    operands = fields["rounds"] * operand_rows(tokens, int4)
-    result = [
-        memory,
-        Access(Space.OPERAND, False, fields["operands"], operands),
-        Access(Space.ACCUMULATOR, True, first, tokens * blocks),
-    ]
-    if not fields["first"]:
-        result.append(Access(Space.ACCUMULATOR, False, first, tokens * blocks))
-    if opcode == Opcode.SIMD:
-        result.append(Access(Space.ALPHAS, False, fields["alphas"], fields["rounds"]))
-    return result
+    def addressed(self) -> bool:
+        """It has an address field."""
+        return self.opcode not in (Opcode.LOOP, Opcode.SOFTMAX, Opcode.END)
 
 
 def encode_program(tasks: Sequence[Task], addresses: Mapping[str, int]) -> bytes:
     """Bytes of the tasks and the END instruction; addresses: byte address of every region."""
     parts = []
     for task in tasks:
-        assert addresses[task.region] % LINE_BYTES == 0
-        line = addresses[task.region] // LINE_BYTES
-        header = {"wait": task.wait, "post": task.post}
+        values = {**task.fields, "wait": task.wait, "post": task.post, "base": int(task.base)}
+        if task.addressed:
+            assert addresses[task.region] % LINE_BYTES == 0
+            values["address"] = addresses[task.region] // LINE_BYTES
         try:
-            parts.append(encode(task.opcode, {**task.fields, **header, "address": line}))
+            parts.append(encode(task.opcode, values))
         except LutripError as error:
             raise LutripError(f"{task.op}: {error}; use smaller tiles or other hardware") from None
     return b"".join([*parts, encode(Opcode.END, {})])
 
 
-def decode_program(data: bytes) -> list[tuple[Opcode, dict[str, int]]]:
-    """Instructions up to END; raises LutripError when one is wrong or END is missing."""
-    result: list[tuple[Opcode, dict[str, int]]] = []
-    for index in range(len(data) // INSTRUCTION_BYTES):
-        part = data[index * INSTRUCTION_BYTES:(index + 1) * INSTRUCTION_BYTES]
+def decode_program(data: Buffer) -> list[Instruction]:
+    """Stored instructions up to END, LOOP among them.
+
+    Raises LutripError when one is wrong, a loop is empty, nested or longer than the program, or
+    END is missing.
+    """
+    result: list[Instruction] = []
+    view = np.frombuffer(data, np.uint8)
+    loop_end = 0
+    for index in range(len(view) // INSTRUCTION_BYTES):
+        part = view[index * INSTRUCTION_BYTES:(index + 1) * INSTRUCTION_BYTES].tobytes()
         try:
             opcode, fields = decode(part)
         except LutripError as error:
             raise LutripError(f"instruction {index}: {error}") from None
-        if opcode == Opcode.END:
+        if opcode == Opcode.END and index >= loop_end:
             return result
+        if opcode == Opcode.END:
+            raise LutripError(f"instruction {index} (END): stands inside a loop")
+        if opcode == Opcode.LOOP:
+            where = f"instruction {index} (LOOP)"
+            if index < loop_end:
+                raise LutripError(f"{where}: loops do not nest")
+            for name in ("count", "length"):
+                if not fields[name]:
+                    raise LutripError(f"{where}: {name} is 0")
+            loop_end = index + 1 + fields["length"]
         result.append((opcode, fields))
     raise LutripError("the program has no END instruction")
+
+
+@dataclass(frozen=True)
+class Step:
+    """An instruction as it runs: place in the stored program, loop iteration, fields.
+
+    The address is that of the iteration.
+    """
+
+    index: int
+    iteration: int
+    opcode: Opcode
+    fields: Mapping[str, int]
+
+
+def steps(program: Sequence[Instruction], limit: int | None = None) -> Iterator[Step]:
+    """Instructions in the order in which they run, at most ``limit`` iterations of each loop."""
+    index = 0
+    while index < len(program):
+        opcode, fields = program[index]
+        if opcode != Opcode.LOOP:
+            yield Step(index, 0, opcode, fields)
+            index += 1
+            continue
+        body = range(index + 1, index + 1 + fields["length"])
+        strides = {int(Base.FIRST): fields["first_stride"],
+                   int(Base.SECOND): fields["second_stride"]}
+        count = fields["count"] if limit is None else min(fields["count"], limit)
+        for iteration in range(count):
+            for inner in body:
+                own_opcode, own = program[inner]
+                stride = strides.get(own["base"], 0)
+                if stride and "address" in own:
+                    own = {**own, "address": own["address"] + iteration * stride}
+                yield Step(inner, iteration, own_opcode, own)
+        index = body.stop
+
+
+def expand_program(
+    program: Sequence[Instruction], limit: int | None = None
+) -> Iterator[tuple[int, Opcode, Mapping[str, int]]]:
+    """`steps` as (index in the stored program, opcode, fields with that iteration's address)."""
+    for step in steps(program, limit):
+        yield step.index, step.opcode, step.fields
 
 
 def engine_names(mask: int) -> list[str]:

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.image.layout import align, pack_bits, pad_axis, split_regions, unpack_bits
+from compiler.image.layout import (
+    Buffer,
+    align,
+    pack_bits,
+    pad_axis,
+    split_regions,
+    unpack_bits,
+)
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
 from hw.isa import LINE_BYTES, LutMode
@@ -142,7 +149,7 @@ def pack_records(form: RecordFormat, tables: Ints, indices: Ints) -> bytes:
 
 
 def unpack_records(
-    form: RecordFormat, data: bytes, rounds: int, port_stride: int
+    form: RecordFormat, data: Buffer, rounds: int, port_stride: int
 ) -> tuple[Ints, Ints]:
     """Tables (or codebooks) and indices as `pack_records` takes them, filled up.
 

@@ -1,4 +1,4 @@
-"""Verifies an encoded program from its bytes: nothing of the compiler's own records is used."""
+"""Verifies encoded programs from their bytes: nothing of the compiler's own records is used."""
 
 from __future__ import annotations
 
@@ -7,140 +7,126 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.errors import VerifyError
-from compiler.image.bounds import Fields, InstructionCheck
+from compiler.image.access import Access, Space, space_words
+from compiler.image.bounds import InstructionCheck
+from compiler.image.contents import ContentCheck
 from compiler.image.image import Image, Section
-from compiler.image.layout import unpack_factors
-from compiler.image.order import check_conflicts, check_tokens
-from compiler.image.program import (
-    ACCUMULATOR_BANKS,
-    ALPHA_ENTRIES,
-    Access,
-    Space,
-    decode_program,
-    memory_bytes,
-    space_words,
-)
-from compiler.image.records import RecordFormat, unpack_records
-from compiler.image.weights import WeightFormat, unpack_weights
-from compiler.ir.matmul import INT32_MAX, simd_bound
-from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig
-from hw.isa import LINE_BYTES, LutMode, Opcode, SimdMode
+from compiler.image.layout import Buffer
+from compiler.image.order import check_balance, check_conflicts, check_overflow, check_tokens
+from compiler.image.program import Instruction, Step, decode_program, steps
+from hw.config import HardwareConfig
+from hw.fixed import Ints
+from hw.isa import LINE_BYTES, Opcode
 
-ROWGEN_ENTRY_MAX = 2**16 - 1
+ITERATIONS = 3
+"""Iterations of a loop that stand for all in checks of order: first, middle and last."""
+WRITABLE = ("outputs", "cache")
+"""Sections of an image that instructions may write."""
 
 
 def check_written(
-    program: Sequence[tuple[Opcode, Fields]], touched: Sequence[Sequence[Access]],
-    config: HardwareConfig,
+    program: Sequence[Step], touched: Sequence[Sequence[Access]], config: HardwareConfig
 ) -> None:
     """Raise VerifyError when an instruction reads on-chip words that none before it wrote."""
     written = {space: np.zeros(space_words(space, config, 0), bool) for space in Space}
-    for index, accesses in enumerate(touched):
+    for step, accesses in zip(program, touched, strict=True):
         for access in accesses:
             if access.space != Space.MEMORY and not access.write:
-                words = access.words()
-                missing = words[~written[access.space][words]]
-                if len(missing):
+                if not access.view(written[access.space]).all():
+                    words = access.words()
+                    missing = words[~written[access.space][words]]
                     raise VerifyError(
-                        f"instruction {index} ({program[index][0].name}): reads "
+                        f"instruction {step.index} ({step.opcode.name}): reads "
                         f"{access.space.name.lower()} word {missing[0]}, which nothing wrote")
         for access in accesses:
             if access.space != Space.MEMORY and access.write:
-                written[access.space][access.words()] = True
+                access.view(written[access.space])[...] = True
 
 
-class ContentCheck:
-    """Rules that need the constants: indices, channel factors, sums within 32 bits."""
+def read_program(memory: Ints, address: int) -> list[Instruction]:
+    """Stored instructions at a byte address."""
+    if not 0 <= address < len(memory) or address % LINE_BYTES:
+        raise VerifyError(f"no program can start at address {address:#x}")
+    return decode_program(memory[address:])
 
-    def __init__(self, memory: bytes, config: HardwareConfig) -> None:
-        self.memory, self.config = memory, config
-        self.alphas = np.zeros((ALPHA_ENTRIES, config.chunks_per_word), np.uint8)
-        self.bounds = np.zeros((ACCUMULATOR_BANKS, config.accumulator_words), np.int64)
-        self.proved: dict[tuple[object, ...], int] = {}
 
-    def region(self, opcode: Opcode, fields: Fields) -> bytes:
-        """Bytes behind the address field."""
-        start = fields["address"] * LINE_BYTES
-        return self.memory[start:start + memory_bytes(opcode, fields, self.config)]
+class Verifier:
+    """Rules of all programs of a memory; proofs about its contents serve every program."""
 
-    def check(self, index: int, opcode: Opcode, fields: Fields) -> None:
-        """Check one instruction after all before it."""
-        where = f"instruction {index} ({opcode.name})"
-        if opcode == Opcode.QUANTIZE:
-            rounds = fields["rounds"]
-            factors = unpack_factors(self.region(opcode, fields), rounds, self.config)
-            if int(factors.max()) > ALPHA_MAX:
-                raise VerifyError(f"{where}: a channel factor exceeds {ALPHA_MAX}")
-            self.alphas[fields["alphas"]:fields["alphas"] + rounds] = factors
-        elif opcode in (Opcode.LUT, Opcode.SIMD):
-            bound = self.lut(where, fields) if opcode == Opcode.LUT else self.simd(where, fields)
-            first = fields["accumulator"]
-            words = slice(first, first + fields["tokens"] * fields["blocks"])
-            bank = self.bounds[fields["bank"]]
-            bank[words] = bound + (0 if fields["first"] else bank[words])
-            if int(bank[words].max()) > INT32_MAX:
-                raise VerifyError(f"{where}: sums reach {bank[words].max()}, more than the 32-bit "
-                                  "accumulator holds")
+    def __init__(
+        self, memory: Ints, config: HardwareConfig, writable: Sequence[Section]
+    ) -> None:
+        self.memory, self.config, self.writable = memory, config, writable
+        self.contents = ContentCheck(memory, config)
 
-    def lut(self, where: str, fields: Fields) -> int:
-        """Largest sum of table or computed rows."""
-        key = Opcode.LUT, fields["address"], fields["rounds"], fields["blocks"]
-        if key not in self.proved:
-            form = RecordFormat.of(fields, self.config)
-            _, indices = unpack_records(form, self.region(Opcode.LUT, fields), fields["rounds"],
-                                        fields["port_stride"])
-            if int(indices.max()) >= form.slices * ROW_ENTRIES:
-                raise VerifyError(f"{where}: an index exceeds the {form.slices * ROW_ENTRIES} "
-                                  "entries of a row")
-            entry = (1 << form.entry_bits) - 1
-            if form.mode == LutMode.ROWGEN:
-                entry = ROWGEN_ENTRY_MAX
-            self.proved[key] = fields["rounds"] * self.config.positions * entry
-        return self.proved[key]
+    def check(self, program: Sequence[Instruction]) -> None:
+        """Raise VerifyError unless the program is safe."""
+        size = len(self.memory)
+        few = list(steps(program, ITERATIONS))
+        checked: dict[tuple[int, int], list[Access]] = {}
+        for step in few:
+            check = InstructionCheck(step.index, step.opcode, step.fields, self.config)
+            checked[step.index, step.iteration] = check.check(size, self.writable)
+        self.check_last(program)
+        touched = [checked[step.index, step.iteration] for step in few]
+        check_written(few, touched, self.config)
+        check_balance(program)
+        order = check_tokens(few)
+        check_overflow(program)
+        check_conflicts(few, touched, order)
+        for step in steps(program):
+            self.contents.check(step.index, step.opcode, step.fields)
 
-    def simd(self, where: str, fields: Fields) -> int:
-        """Largest scaled sum, from the weights themselves."""
-        alphas = self.alphas[fields["alphas"]:fields["alphas"] + fields["rounds"]]
-        group = fields["group_rounds"] * self.config.word_elements
-        by_group = alphas.reshape(fields["rounds"] // fields["group_rounds"], -1).astype(int)
-        if (by_group[:, 1:] > by_group[:, :-1]).any():
-            raise VerifyError(f"{where}: channel factors rise within a weight group")
-        key = Opcode.SIMD, fields["address"], fields["shift"], fields["mode"], alphas.tobytes()
-        if key not in self.proved:
-            form = WeightFormat.of(fields, self.config)
-            weights, scales, minima = unpack_weights(
-                form, self.region(Opcode.SIMD, fields), fields["port_stride"])
-            bits = 4 if fields["mode"] == SimdMode.W4A4 else 8
-            self.proved[key] = simd_bound(weights, alphas.reshape(-1), scales, minima, group,
-                                          fields["shift"], bits)
-        return self.proved[key]
+    def check_last(self, program: Sequence[Instruction]) -> None:
+        """Bounds of every loop's last iteration; addresses between lie between."""
+        index = 0
+        while index < len(program):
+            opcode, fields = program[index]
+            index += 1
+            if opcode != Opcode.LOOP:
+                continue
+            last = fields["count"] - 1
+            strides = 0, fields["first_stride"], fields["second_stride"]
+            for inner in range(index, index + fields["length"]):
+                own_opcode, own = program[inner]
+                moved = dict(own)
+                if "address" in own:
+                    moved["address"] += last * strides[own["base"]]
+                InstructionCheck(inner, own_opcode, moved, self.config).check(
+                    len(self.memory), self.writable)
+            index += fields["length"]
 
 
 def verify_program(
-    memory: bytes, config: HardwareConfig, program_address: int, outputs: Section
+    memory: Buffer, config: HardwareConfig, programs: Sequence[int], writable: Sequence[Section]
 ) -> None:
-    """Raise LutripError in one line unless the program is safe on this hardware.
+    """Raise LutripError in one line unless every program is safe on this hardware.
 
-    Checked: encoding; fields and bounds of every instruction; channel factors and indices; words
-    read are written before; no deadlock, no token overflow, no tokens left over; conflicting
-    accesses ordered by tokens; no sum can leave the 32-bit accumulator.
+    memory: the image (an array is not copied); programs: byte addresses; writable: sections that
+    STORE and APPEND may write. Checked: encoding; fields and bounds of every instruction in every
+    iteration; channel factors, indices, shifts; words read are written before; no deadlock, no
+    token overflow, no tokens left over; conflicting accesses ordered by tokens; no sum can leave
+    the 32-bit accumulator.
     """
-    program = decode_program(memory[program_address:])
-    touched = [
-        InstructionCheck(index, opcode, fields, config).check(len(memory), outputs)
-        for index, (opcode, fields) in enumerate(program)
-    ]
-    check_written(program, touched, config)
-    order = check_tokens(program)
-    check_conflicts(program, touched, order)
-    contents = ContentCheck(memory, config)
-    for index, (opcode, fields) in enumerate(program):
-        contents.check(index, opcode, fields)
+    values = np.frombuffer(memory, np.uint8)
+    verifier = Verifier(values, config, writable)
+    for address in programs:
+        program = read_program(values, address)
+        try:
+            verifier.check(program)
+        except VerifyError as error:
+            if len(programs) == 1:
+                raise
+            raise VerifyError(f"program at {address:#x}: {error}") from None
 
 
-def verify_image(image: Image, config: HardwareConfig) -> None:
+def verify_image(
+    image: Image, config: HardwareConfig, programs: Sequence[int] | None = None
+) -> None:
     """`verify_program` of an image, which must be for this hardware."""
     if image.digest != config.digest():
         raise VerifyError(f"the image is for hardware {image.digest}, not {config.name} "
                           f"({config.digest()}); compile it again")
-    verify_program(image.data, config, image.program_address, image.sections["outputs"])
+    writable = [image.sections[name] for name in WRITABLE if name in image.sections]
+    addresses = [image.program_address] if programs is None else programs
+    verify_program(image.data, config, addresses, writable)

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.image.layout import align, pack_bits, pad_axis, signed4, split_regions, unpack_bits
+from compiler.image.layout import (
+    Buffer,
+    align,
+    pack_bits,
+    pad_axis,
+    signed4,
+    split_regions,
+    unpack_bits,
+)
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import LINE_BYTES, SimdMode
@@ -37,7 +45,7 @@ class WeightFormat:
             config=config, blocks=fields["blocks"],
             groups=fields["rounds"] // max(1, fields["group_rounds"]),
             group_rounds=fields["group_rounds"],
-            weight_bits=8 if fields["mode"] == SimdMode.W8A8 else 4,
+            weight_bits=8 if fields["mode"] in (SimdMode.W8A8, SimdMode.W8L4) else 4,
             has_min=bool(fields["has_min"]),
         )
 
@@ -87,7 +95,7 @@ def pack_weights(form: WeightFormat, weights: Ints, scales: Ints, minima: Ints |
 
 
 def unpack_weights(
-    form: WeightFormat, data: bytes, port_stride: int
+    form: WeightFormat, data: Buffer, port_stride: int
 ) -> tuple[Ints, Ints, Ints]:
     """Weights, scales and minima (zeros without) as `pack_weights` takes them, filled up.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from compiler.errors import VerifyError
 from compiler.ir.ops import Cost, Tensor, present, require
@@ -172,6 +173,22 @@ class SimdMatmul:
         return (group_sums(x, weights, alphas, scales, minima, self.group, self.shift),)
 
 
+@njit(cache=True)
+def _largest_sum(
+    weights: Ints, factors: Ints, scales: Ints, minima: Ints, group: int, shift: int
+) -> int:
+    most = 0
+    for m in range(weights.shape[0]):
+        total = 0
+        for g in range(scales.shape[1]):
+            scale, minimum, part = scales[m, g], minima[m, g], 0
+            for i in range(g * group, (g + 1) * group):
+                part += abs(weights[m, i] * scale + minimum) * factors[i]
+            total += (part >> shift) + 1
+        most = max(most, total)
+    return most
+
+
 def simd_bound(
     weights: Ints, alphas: Ints, scales: Ints, minima: Ints | None, group: int, shift: int,
     act_bits: int,
@@ -182,11 +199,8 @@ def simd_bound(
     """
     limit = (1 << (act_bits - 1)) - 1
     chunk = weights.shape[1] // len(alphas)
-    factors = (np.int64(limit) << np.repeat(alphas.astype(np.int64), chunk)).reshape(-1, group)
-    total = np.zeros(len(weights), np.int64)
-    for g, factor in enumerate(factors):
-        terms = weights[:, g * group:(g + 1) * group].astype(np.int64) * scales[g][:, None]
-        if minima is not None:
-            terms = terms + minima[g][:, None].astype(np.int64)
-        total += ((np.abs(terms) @ factor) >> shift) + 1
-    return int(total.max(initial=0))
+    factors = np.int64(limit) << np.repeat(alphas.astype(np.int64), chunk)
+    offsets = np.zeros_like(scales) if minima is None else minima
+    return int(_largest_sum(
+        np.ascontiguousarray(weights), factors, np.ascontiguousarray(scales.T, np.int64),
+        np.ascontiguousarray(offsets.T, np.int64), group, shift))

@@ -20,6 +20,9 @@ from hw.golden.dequant import dequantize
 from hw.golden.quantize import quantize
 from hw.golden.search import search
 
+BIAS_SHIFT_MAX = 16
+SHIFT_MAX = 63
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -187,7 +190,7 @@ class Quantize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dequantize:
-    """Sums to int16 activations."""
+    """Sums to int16 activations; the bias is in ``2**bias_shift`` output steps."""
 
     name: str
     sums: Tensor
@@ -198,6 +201,7 @@ class Dequantize:
     shift1: int
     shift2: int
     out: Tensor
+    bias_shift: int = 0
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -216,8 +220,12 @@ class Dequantize:
         require(self.name, self.bias, (columns,), "int16")
         if self.peaks is not None:
             require(self.name, self.peaks, (tokens,), "int64")
-        if not (0 <= self.shift1 <= 63 and 0 <= self.shift2 <= 63):
-            raise VerifyError(f"{self.name}: shifts {self.shift1}, {self.shift2} outside 0..63")
+        if not (0 <= self.shift1 <= SHIFT_MAX and 0 <= self.shift2 <= SHIFT_MAX):
+            raise VerifyError(f"{self.name}: shifts {self.shift1}, {self.shift2} outside "
+                              f"0..{SHIFT_MAX}")
+        if not 0 <= self.bias_shift <= BIAS_SHIFT_MAX:
+            raise VerifyError(f"{self.name}: bias shift {self.bias_shift} outside "
+                              f"0..{BIAS_SHIFT_MAX}")
 
     def cost(self) -> Cost:
         """A product for each output, two with token scales."""
@@ -229,7 +237,8 @@ class Dequantize:
         """Dequantize."""
         peaks = values[4] if self.peaks is not None else None
         sums, zero, multiplier, bias = values[:4]
-        return (dequantize(sums, zero, multiplier, bias, self.shift1, self.shift2, peaks),)
+        return (dequantize(sums, zero, multiplier, bias, self.shift1, self.shift2, peaks,
+                           self.bias_shift),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,8 +268,8 @@ class Activate:
         require(self.name, self.delta, (SEGMENTS,), "int16")
         if self.factor is not None:
             require(self.name, self.factor, self.source.shape, "int16")
-        if not 0 <= self.shift <= 63:
-            raise VerifyError(f"{self.name}: shift {self.shift} outside 0..63")
+        if not 0 <= self.shift <= SHIFT_MAX:
+            raise VerifyError(f"{self.name}: shift {self.shift} outside 0..{SHIFT_MAX}")
 
     def cost(self) -> Cost:
         """A product for the table, one for the factor."""

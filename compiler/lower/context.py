@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from compiler.image.program import ALPHA_ENTRIES, SCALE_ENTRIES, Task
+from compiler.image.access import ALPHA_ENTRIES, SCALE_ENTRIES
+from compiler.image.program import Task
 from compiler.ir.graph import Graph
 from compiler.lower.allocate import Allocator
 from hw.config import HardwareConfig
@@ -61,7 +62,7 @@ class Context:
         self.scales = Allocator("token scale entries", SCALE_ENTRIES)
 
     def emit(self, opcode: Opcode, op: str, region: str, **fields: int) -> None:
-        """Append an instruction."""
+        """Append an instruction; ``region`` is empty where it has no address."""
         self.tasks.append(Task(opcode=opcode, op=op, region=region, fields=fields))
 
     def constant(self, name: str, make: Callable[[], bytes]) -> str:

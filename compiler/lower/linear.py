@@ -209,7 +209,7 @@ class Lowering:
             multiplier=constant(f"{name}.multiplier", steps.multiplier),
             bias=constant(f"{name}.bias", steps.bias),
             peaks=peaks if steps.token_scale else None, shift1=steps.shift1, shift2=steps.shift2,
-            out=Tensor(f"{name}.y", (tokens, columns)),
+            bias_shift=steps.bias_shift, out=Tensor(f"{name}.y", (tokens, columns)),
         ), linear.y_scale)
 
     def store(self, name: str, source: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import functools
 import numpy as np
 
 from compiler.errors import CompileError
+from compiler.image.access import operand_rows
 from compiler.image.layout import align, pack_centroids, pack_parameters, pad_axis
-from compiler.image.program import operand_rows
 from compiler.image.records import RecordFormat, pack_records
 from compiler.image.weights import WeightFormat, pack_weights
 from compiler.ir.graph import producers
@@ -19,7 +19,7 @@ from compiler.lower.context import Context, Operand
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
 from hw.golden.lookup import ROW_OFFSET
-from hw.isa import LutMode, Opcode, SimdMode
+from hw.isa import DrainMode, LutMode, Opcode, SimdMode
 
 ROUNDS_MAX = 4095
 BLOCKS_MAX = 255
@@ -287,7 +287,8 @@ class LinearEmitter:
                 port_stride=form.port_stride, mode=int(mode), has_min=int(form.has_min),
                 rounds=r1 - r0, tokens=tokens, blocks=form.blocks, group_rounds=group_rounds,
                 shift=matmul.shift, operands=operand.start + r0 * rows,
-                alphas=operand.alphas + r0, accumulator=0, bank=context.bank, first=int(r0 == 0))
+                alphas=operand.alphas + r0, accumulator=0, bank=context.bank, first=int(r0 == 0),
+                plain=0, volatile=0)
 
     def pack_simd(
         self, matmul: SimdMatmul, form: WeightFormat, first: int, group: int
@@ -306,7 +307,7 @@ class LinearEmitter:
     def emit_drain(self, tokens: int, first: int, last: int) -> None:
         """DRAIN of a column tile."""
         context, config, op = self.context, self.config, self.dequantize
-        constants, place = context.graph.constants, context.places[op.out.name]
+        constants, target = context.graph.constants, self.drain_fields(first)
         words = min(self.words - first * self.block_words, (last - first) * self.block_words)
         columns = slice(first * config.lanes,
                         first * config.lanes + words * config.word_elements)
@@ -314,14 +315,22 @@ class LinearEmitter:
         region = context.constant(
             f"{op.name}[{first}:{last}]",
             functools.partial(pack_parameters, zero, constants[op.multiplier.name][columns],
-                              constants[op.bias.name][columns], words, config))
+                              constants[op.bias.name][columns], words, config,
+                              shift1=op.shift1, shift2=op.shift2, bias_shift=op.bias_shift,
+                              least=target.get("mode") == DrainMode.ARGMAX))
         scales = 0
         if op.peaks is not None:
             made = producers(context.graph)[op.peaks.name]
             assert isinstance(made, Quantize)
             scales = context.operands[made.out.name].scales
         context.emit(
-            Opcode.DRAIN, op.name, region, tokens=tokens, blocks=last - first, words=words,
-            accumulator=0, bank=context.bank, destination=place.start + first * self.block_words,
-            stride=place.stride, shift1=op.shift1, shift2=op.shift2,
-            token_scale=int(op.peaks is not None), scales=scales)
+            Opcode.DRAIN, op.name, region, **{
+                "tokens": tokens, "heads": 1, "blocks": last - first, "words": words,
+                "accumulator": 0, "bank": context.bank, "head_stride": 0,
+                "mode": int(DrainMode.VECTOR), "uniform": 0, "fresh": 0, "column": 0,
+                "token_scale": int(op.peaks is not None), "scales": scales, **target})
+
+    def drain_fields(self, first: int) -> dict[str, int]:
+        """Where the results of column blocks ``first...`` go: destination, stride, mode."""
+        place = self.context.places[self.dequantize.out.name]
+        return {"destination": place.start + first * self.block_words, "stride": place.stride}

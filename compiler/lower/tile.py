@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.errors import CompileError
+from compiler.image.access import operand_rows
 from compiler.image.layout import pack_activations, pack_factors, pack_function, pad_axis
-from compiler.image.program import Task, operand_rows
+from compiler.image.program import Task
 from compiler.ir.graph import Graph, producers
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Activate, Dequantize, Load, Quantize, Search, Store
@@ -212,9 +213,9 @@ class Tiler:
                                   functools.partial(pack_factors, padded, config))
         assert operand.start is not None
         context.emit(
-            Opcode.QUANTIZE, op.name, region, rounds=rounds, tokens=tokens, source=place.start,
-            stride=place.stride, operands=operand.start, alphas=operand.alphas,
-            scales=operand.scales, int4=int(int4))
+            Opcode.QUANTIZE, op.name, region, rounds=rounds, tokens=tokens, heads=1,
+            source=place.start, stride=place.stride, head_stride=0, operands=operand.start,
+            alphas=operand.alphas, scales=operand.scales, int4=int(int4))
 
     def emit_activate(self, op: Activate, tokens: int, index: int) -> None:
         """ACTIVATE, in place when nothing reads the source later."""
@@ -230,11 +231,12 @@ class Tiler:
         else:
             place = context.place(op.out.name)
         factor = source.start if op.factor is None else context.places[op.factor.name].start
-        region = context.constant(f"{op.name}.table", functools.partial(pack_function, base, delta))
+        region = context.constant(f"{op.name}.table", functools.partial(
+            pack_function, base, delta, op.shift))
         context.emit(
             Opcode.ACTIVATE, op.name, region, tokens=tokens, words=place.stride,
             source=source.start, factor=factor, destination=place.start, stride=place.stride,
-            shift=op.shift, gated=int(op.factor is not None))
+            gated=int(op.factor is not None))
 
     def emit_store(self, op: Store, first: int, last: int) -> None:
         """STORE of a whole tile."""

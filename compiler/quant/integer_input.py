@@ -41,11 +41,13 @@ def channel_exponents(calibration: Floats, bits: int, exponent_max: int) -> Ints
 
 def integer_input(
     calibration: Floats, x_scale: float, bits: int, group: int, exponent_max: int,
-    hardware: HardwareConfig,
+    hardware: HardwareConfig, ordered: bool = True,
 ) -> IntegerInput:
     """Order the channels of each weight group by falling exponent, one exponent for each chunk.
 
     The order stays within a weight group, so that a group's scale holds for the same channels.
+    Channels that are not to be ``ordered`` stay where they are: then a chunk's exponent is the
+    largest from there to the group's end, as exponents must not rise within a group.
     """
     inputs = calibration.shape[1]
     unit = max(group, hardware.word_elements)
@@ -53,11 +55,13 @@ def integer_input(
     exponents = np.zeros(padded, np.uint8)
     exponents[:inputs] = channel_exponents(calibration, bits, exponent_max)
     order = np.arange(padded)
-    if exponent_max:
+    if exponent_max and ordered:
         by_group = exponents.reshape(-1, unit)
         sort = np.argsort(-by_group.astype(int), axis=1, kind="stable")
         order = (sort + np.arange(0, padded, unit)[:, None]).reshape(-1)
     alphas = exponents[order].reshape(-1, hardware.simd_depth).max(axis=1)
+    by_chunk = alphas.reshape(-1, unit // hardware.simd_depth)
+    alphas = np.maximum.accumulate(by_chunk[:, ::-1], axis=1)[:, ::-1].reshape(-1)
     return IntegerInput(
         x_scale=x_scale,
         alphas=alphas.astype(np.uint8),

@@ -6,7 +6,7 @@ import numpy as np
 
 from compiler.quant.kmeans import Floats, kmeans
 from compiler.quant.quantized import Lut2dLinear, SearchInput
-from compiler.quant.scales import dequantization
+from compiler.quant.scales import OutputScale, dequantization, largest_step
 from compiler.quant.scheme import Lut2dScheme
 from hw.fixed import INT16_MAX, Ints, saturate16
 from hw.golden.lookup import table_sums
@@ -76,9 +76,12 @@ def quantize_tables(
 
 def quantize_lut2d(
     name: str, weight: Floats, bias: Floats | None, search_of: SearchInput, calibration: Floats,
-    scheme: Lut2dScheme, y_scale: float,
+    scheme: Lut2dScheme, y_scale: OutputScale, wide: bool = False,
 ) -> Lut2dLinear:
-    """Codebooks and tables of one layer; calibration: float32 [tokens, D]."""
+    """Codebooks and tables of one layer; calibration: float32 [tokens, D].
+
+    y_scale, wide: as for `compiler.quant.scales.dequantization`.
+    """
     length, x_scale = scheme.vector_length, search_of.x_scale
     books, indices = weight_codebooks(
         weight, length, scheme.weight_codes, scheme.group_columns, scheme.seed
@@ -101,9 +104,9 @@ def quantize_lut2d(
         group_columns=scheme.group_columns,
         entry_bits=scheme.entry_bits,
         gather=scheme.gather,
-        y_scale=y_scale,
+        y_scale=largest_step(y_scale),
         dequantization=dequantization(
             np.full(len(weight), step / y_scale), zero, bias, y_scale,
-            len(tables) * levels + abs(offset), token_scale=False, name=name,
+            len(tables) * levels + abs(offset), token_scale=False, name=name, wide=wide,
         ),
     )

@@ -14,7 +14,7 @@ from compiler.quant.kmeans import Floats
 from compiler.quant.lut2d import quantize_lut2d, search_input
 from compiler.quant.quantized import IntegerInput, QuantizedLinear, SearchInput
 from compiler.quant.rowgen import quantize_rowgen
-from compiler.quant.scales import int16_scale
+from compiler.quant.scales import OutputScale, int16_scale
 from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme
 from compiler.quant.simd import quantize_simd, weight_group
 from hw.config import HardwareConfig
@@ -73,6 +73,55 @@ def check_fits(spec: LinearSpec, hardware: HardwareConfig) -> None:
                    f"up to {hardware.group_max}")
 
 
+def quantize_input(
+    spec: LinearSpec, x: Floats, x_scale: float, hardware: HardwareConfig, ordered: bool = True
+) -> SearchInput | IntegerInput:
+    """How the input of a layer becomes codes or integers.
+
+    x: float32 [tokens, D]; ordered: channels may be put into another order (integers only).
+    """
+    scheme = spec.scheme
+    if isinstance(scheme, Lut2dScheme):
+        return search_input(x, x_scale, scheme)
+    if isinstance(scheme, RowgenScheme):
+        return integer_input(x, x_scale, ACTIVATION_BITS, hardware.word_elements, 0, hardware)
+    return integer_input(x, x_scale, scheme.act_bits, weight_group(spec.blocks, scheme),
+                         scheme.trip_max, hardware, ordered)
+
+
+def input_key(spec: LinearSpec) -> tuple[object, ...]:
+    """Layers with equal keys take the same input."""
+    scheme = spec.scheme
+    if isinstance(scheme, Lut2dScheme):
+        return spec.input_name, scheme.act_codes, scheme.metric, scheme.seed
+    if isinstance(scheme, RowgenScheme):
+        return spec.input_name, ACTIVATION_BITS, 0, 0
+    group = weight_group(spec.blocks, scheme)
+    return spec.input_name, scheme.act_bits, group, scheme.trip_max
+
+
+def quantize_linear(
+    spec: LinearSpec, source: SearchInput | IntegerInput, x: Floats, y_scale: OutputScale,
+    wide: bool = False,
+) -> QuantizedLinear:
+    """One layer on a prepared input; x: its float input, on which tables are fitted.
+
+    y_scale, wide: as for `compiler.quant.scales.dequantization`. Raises CompileError for weights
+    that are not finite.
+    """
+    scheme = spec.scheme
+    if not np.isfinite(spec.weight).all():
+        raise CompileError(f"{spec.name}: weights are not finite")
+    if isinstance(scheme, Lut2dScheme):
+        assert isinstance(source, SearchInput)
+        return quantize_lut2d(spec.name, spec.weight, spec.bias, source, x, scheme, y_scale, wide)
+    assert isinstance(source, IntegerInput)
+    if isinstance(scheme, RowgenScheme):
+        return quantize_rowgen(spec.name, spec.weight, spec.bias, source, scheme, y_scale, wide)
+    return quantize_simd(spec.name, spec.weight, spec.bias, spec.blocks, source, scheme, y_scale,
+                         wide)
+
+
 def quantize_linears(
     specs: Sequence[LinearSpec], calibration: Mapping[str, Floats], hardware: HardwareConfig
 ) -> dict[str, QuantizedLinear]:
@@ -83,44 +132,13 @@ def quantize_linears(
     """
     inputs: dict[tuple[object, ...], SearchInput | IntegerInput] = {}
     scales = {name: int16_scale(x) for name, x in calibration.items()}
-
-    def shared(spec: LinearSpec) -> SearchInput | IntegerInput:
-        x, x_scale, scheme = calibration[spec.input_name], scales[spec.input_name], spec.scheme
-        if isinstance(scheme, Lut2dScheme):
-            key: tuple[object, ...] = (
-                spec.input_name, scheme.act_codes, scheme.metric, scheme.seed)
-            if key not in inputs:
-                inputs[key] = search_input(x, x_scale, scheme)
-            return inputs[key]
-        if isinstance(scheme, RowgenScheme):
-            bits, group, exponent = ACTIVATION_BITS, hardware.word_elements, 0
-        else:
-            bits, exponent = scheme.act_bits, scheme.trip_max
-            group = weight_group(spec.blocks, scheme)
-        key = (spec.input_name, bits, group, exponent)
-        if key not in inputs:
-            inputs[key] = integer_input(x, x_scale, bits, group, exponent, hardware)
-        return inputs[key]
-
     result: dict[str, QuantizedLinear] = {}
     for spec in specs:
         check_fits(spec, hardware)
-        if not np.isfinite(spec.weight).all():
-            raise CompileError(f"{spec.name}: weights are not finite")
-        y = calibration[spec.input_name] @ spec.weight.T
+        x, key = calibration[spec.input_name], input_key(spec)
+        if key not in inputs:
+            inputs[key] = quantize_input(spec, x, scales[spec.input_name], hardware)
+        y = x @ spec.weight.T
         y_scale = int16_scale(y if spec.bias is None else y + spec.bias)
-        source, scheme = shared(spec), spec.scheme
-        if isinstance(scheme, Lut2dScheme):
-            assert isinstance(source, SearchInput)
-            result[spec.name] = quantize_lut2d(
-                spec.name, spec.weight, spec.bias, source, calibration[spec.input_name], scheme,
-                y_scale)
-        elif isinstance(scheme, RowgenScheme):
-            assert isinstance(source, IntegerInput)
-            result[spec.name] = quantize_rowgen(
-                spec.name, spec.weight, spec.bias, source, scheme, y_scale)
-        else:
-            assert isinstance(source, IntegerInput)
-            result[spec.name] = quantize_simd(
-                spec.name, spec.weight, spec.bias, spec.blocks, source, scheme, y_scale)
+        result[spec.name] = quantize_linear(spec, inputs[key], x, y_scale)
     return result

@@ -7,7 +7,7 @@ import numpy as np
 from compiler.quant.kmeans import Floats, nearest
 from compiler.quant.lut2d import positions, weight_codebooks
 from compiler.quant.quantized import IntegerInput, RowgenLinear
-from compiler.quant.scales import dequantization
+from compiler.quant.scales import OutputScale, dequantization, largest_step
 from compiler.quant.scheme import RowgenScheme
 from hw.config import ALPHA_MAX
 from hw.golden.lookup import ROW_OFFSET
@@ -17,9 +17,12 @@ CODE_MAX = 127
 
 def quantize_rowgen(
     name: str, weight: Floats, bias: Floats | None, integer: IntegerInput, scheme: RowgenScheme,
-    y_scale: float,
+    y_scale: OutputScale, wide: bool = False,
 ) -> RowgenLinear:
-    """int8 codebooks with one scale for each group of columns; indices chosen after rounding."""
+    """int8 codebooks with one scale for each group of columns; indices chosen after rounding.
+
+    y_scale, wide: as for `compiler.quant.scales.dequantization`.
+    """
     length, columns = scheme.vector_length, scheme.group_columns
     books, _ = weight_codebooks(weight, length, scheme.weight_codes, columns, scheme.seed)
     scales = np.abs(books).max(axis=(0, 2, 3)) / CODE_MAX
@@ -40,9 +43,9 @@ def quantize_rowgen(
         codebooks=codebooks,
         indices=indices,
         group_columns=columns,
-        y_scale=y_scale,
+        y_scale=largest_step(y_scale),
         dequantization=dequantization(
             factors, np.full(len(weight), -count * ROW_OFFSET), bias, y_scale,
-            count * length * CODE_MAX * limit, token_scale=True, name=name,
+            count * length * CODE_MAX * limit, token_scale=True, name=name, wide=wide,
         ),
     )

@@ -81,11 +81,17 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SchemeMap:
-    """A scheme for every linear layer: one for all, or a mix."""
+    """A scheme for every linear layer: one for all, or a mix.
+
+    softmax: int8 or log2 (4-bit powers of two). activation: function that replaces the model's
+    own, a name or an expression of x, or None.
+    """
 
     name: str
     default: Scheme
     layers: dict[str, Scheme] = field(default_factory=dict)
+    softmax: str = "int8"
+    activation: str | None = None
 
     def of(self, linear: str) -> Scheme:
         """Scheme of a linear layer by its kind (q, k, v, o, gate, up, down)."""

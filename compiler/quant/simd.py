@@ -8,7 +8,7 @@ from compiler.errors import CompileError
 from compiler.model import QuantizedBlocks
 from compiler.quant.kmeans import Floats
 from compiler.quant.quantized import IntegerInput, SimdLinear
-from compiler.quant.scales import dequantization
+from compiler.quant.scales import OutputScale, dequantization, largest_step
 from compiler.quant.scheme import SimdScheme
 from hw.config import ALPHA_MAX
 from hw.fixed import Ints
@@ -77,17 +77,33 @@ def overflow_free_shift(
 
 def quantize_simd(
     name: str, weight: Floats, bias: Floats | None, blocks: QuantizedBlocks | None,
-    integer: IntegerInput, scheme: SimdScheme, y_scale: float,
+    integer: IntegerInput, scheme: SimdScheme, y_scale: OutputScale, wide: bool = False,
 ) -> SimdLinear:
-    """int16 scales (and minima) in units of their column's largest; proved free of overflow."""
+    """int16 scales (and minima) in units of their column's largest; proved free of overflow.
+
+    y_scale, wide: as for `compiler.quant.scales.dequantization`.
+    """
     group = weight_group(blocks, scheme)
-    inputs, padded = weight.shape[1], len(integer.order)
     minima: Floats | None = None
     if blocks is not None and runs_native(blocks, scheme):
         codes, scales, minima = blocks.codes, blocks.scales, blocks.minima
     else:
-        filled = np.pad(weight, ((0, 0), (0, -inputs % group)))
+        filled = np.pad(weight, ((0, 0), (0, -weight.shape[1] % group)))
         codes, scales = round_to_groups(filled, scheme.weight_bits, group)
+    return simd_linear(name, codes, scales, minima, bias, integer, scheme.weight_bits, group,
+                       y_scale, wide)
+
+
+def simd_linear(
+    name: str, codes: Ints, scales: Floats, minima: Floats | None, bias: Floats | None,
+    integer: IntegerInput, weight_bits: int, group: int, y_scale: OutputScale, wide: bool = False,
+) -> SimdLinear:
+    """A layer whose weights are ``code * scale + minimum``, filled up to the input's places.
+
+    codes: int8 [M, D]; scales, minima: float [M, D / group]. Raises CompileError when its sums do
+    not fit.
+    """
+    padded = len(integer.order)
     codes = np.pad(codes, ((0, 0), (0, padded - codes.shape[1])))
     extra = padded // group - scales.shape[1]
     scales = np.pad(scales, ((0, 0), (0, extra)))
@@ -113,13 +129,14 @@ def quantize_simd(
     return SimdLinear(
         input=integer,
         weights=np.ascontiguousarray(weights),
-        weight_bits=scheme.weight_bits,
+        weight_bits=weight_bits,
         scales=scale_codes,
         minima=minimum_codes,
         group=group,
         shift=shift,
-        y_scale=y_scale,
+        y_scale=largest_step(y_scale),
         dequantization=dequantization(
-            factors, np.zeros(len(weight)), bias, y_scale, bound, token_scale=True, name=name,
+            factors, np.zeros(len(weights)), bias, y_scale, bound, token_scale=True, name=name,
+            wide=wide,
         ),
     )

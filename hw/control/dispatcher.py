@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import HardwareConfig
-from hw.control.task_queue import TaskQueue
+from hw.control.task_queue import QUEUE_DEPTH, TaskQueue
 from hw.control.tokens import TokenCounts
 from hw.isa import ENGINE_OF, HEADER, INSTRUCTION_BITS, Engine, Opcode
+from hw.memory.fifo import Fifo
 from hw.verilog import module
 
 ENGINES = len(Engine)
@@ -19,7 +20,9 @@ class Dispatcher(wiring.Component):
     """Runs a program: queues, token counts and the end of the program.
 
     Instructions are queued in program order, one a cycle; a full queue stops those behind. Each
-    `TaskQueue` runs its engine's instructions in order, when their tokens are there.
+    `TaskQueue` runs its engine's instructions in order, when their tokens are there. Those of the
+    linear engine are also offered on ``ahead``, so that their weights can be read early; one is
+    queued only when its copy has room, so somebody must take the copies.
 
     An unknown opcode ends the program as END does, and sets ``error``; so does a token that is
     lost because its count is full, but the program goes on.
@@ -33,6 +36,7 @@ class Dispatcher(wiring.Component):
     start : In(1), pulse: expect a new program, forget tokens, counts and error
     instructions : In(stream of 256 bits)
     tasks : Out(stream of 256 bits), an array over engines
+    ahead : Out(stream of 256 bits), every linear instruction in program order; start empties it
     finished : Out(1), END was taken, queues are empty and engines idle; until the next start
     error : Out(1), until the next start
     busy : Out, a bit for each engine: it runs an instruction
@@ -42,6 +46,7 @@ class Dispatcher(wiring.Component):
     """
 
     instructions: stream.Interface
+    ahead: stream.Interface
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
@@ -49,6 +54,7 @@ class Dispatcher(wiring.Component):
             "start": In(1),
             "instructions": In(stream.Signature(INSTRUCTION_BITS)),
             "tasks": Out(stream.Signature(INSTRUCTION_BITS)).array(ENGINES),
+            "ahead": Out(stream.Signature(INSTRUCTION_BITS)),
             "finished": Out(1),
             "error": Out(1),
             "busy": Out(ENGINES),
@@ -78,11 +84,24 @@ class Dispatcher(wiring.Component):
             with m.Elif(queue.complete):
                 m.d.sync += self.completed[engine].eq(self.completed[engine] + 1)
 
+        copies = Fifo(INSTRUCTION_BITS, QUEUE_DEPTH)
+        m.submodules.copies = ResetInserter(self.start)(copies)
+        connect(m, copies.o, flipped(self.ahead))
+        linear = queues[Engine.LINEAR].i
+        m.d.comb += copies.i.payload.eq(self.instructions.payload)
+
         ended, unknown = Signal(), Signal()
         with m.If(~ended & ~self.start):
             with m.Switch(self.instructions.payload[:HEADER["opcode"]]):
                 for opcode, engine in ENGINE_OF.items():
                     with m.Case(opcode):
+                        if engine == Engine.LINEAR:
+                            m.d.comb += [
+                                linear.valid.eq(self.instructions.valid & copies.i.ready),
+                                copies.i.valid.eq(self.instructions.valid & linear.ready),
+                                self.instructions.ready.eq(linear.ready & copies.i.ready),
+                            ]
+                            continue
                         m.d.comb += [
                             queues[engine].i.valid.eq(self.instructions.valid),
                             self.instructions.ready.eq(queues[engine].i.ready),

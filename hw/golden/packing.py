@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from hw.fixed import Ints
+from hw.golden.softmax import log2_weights
 
 DEPTH = 8
 """Packed products that may be added: int8 with one side in +-127, or int4 by any nibble."""
@@ -27,6 +28,8 @@ INT4_OFFSET = 2 * FIELD_BITS
 INT4_BIAS = sum(1 << (FIELD_BITS * k + FIELD_BITS - 1) for k in range(4))
 """Added once to a sum of packed int4 products before `unpack_int4`."""
 NIBBLE_BITS = 4
+UPPER_SHIFT = 8
+"""A power of two of this or more is multiplied without it, and shifted afterwards."""
 
 
 def sign_extend(value: Ints, bits: int) -> Ints:
@@ -43,8 +46,9 @@ def pack_int8(w0: Ints, w1: Ints) -> Ints:
 
 def unpack_int8(total: Ints) -> tuple[Ints, Ints]:
     """Both sums of products from a sum of ``pack_int8(w0, w1) * a``; the low one lends a carry."""
-    high = sign_extend(total >> INT8_OFFSET, INT8_OFFSET)
-    return sign_extend(total, INT8_OFFSET), high + ((total >> (INT8_OFFSET - 1)) & 1)
+    carry = (total >> (INT8_OFFSET - 1)) & 1
+    high = sign_extend((total >> INT8_OFFSET) + carry, INT8_OFFSET)
+    return sign_extend(total, INT8_OFFSET), high
 
 
 def pack_int4(w0: Ints, w1: Ints) -> Ints:
@@ -79,3 +83,14 @@ def join_nibbles(low: Ints, high: Ints) -> Ints:
     """Product with an int8 from the products with its nibbles."""
     product: Ints = low + (high << NIBBLE_BITS)
     return product
+
+
+def split_powers(codes: Ints) -> tuple[Ints, Ints]:
+    """Log2 codes (0..15) as ``power << (UPPER_SHIFT * upper)``: power 0..128, upper 0 or 1.
+
+    The power takes an int8 activation's place, so that two weights share its multiplication. Sums
+    of `DEPTH` products stay exact, as -128 times 128 fits where -127 times -128 does.
+    """
+    weights = log2_weights(codes)
+    upper = (weights >> UPPER_SHIFT > 0).astype(np.int64)
+    return weights >> (UPPER_SHIFT * upper), upper

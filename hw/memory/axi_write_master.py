@@ -11,11 +11,21 @@ from hw.interfaces import ADDRESS_BITS, COUNT_BITS, ReadCommand
 from hw.memory.axi import BEATS_MAX, BURST_INCR, CACHE_NORMAL, PAGE_BYTES, Axi4Write, size_code
 
 
-class AxiWriteMaster(wiring.Component):
-    """Writes the words that follow a command; takes the next command after the last response.
+def WriteWords(config: HardwareConfig) -> stream.Signature:
+    """Port words with a strobe for each byte that is to be written."""
+    return stream.Signature(data.StructLayout({
+        "data": config.port_bits, "strobe": config.port_bytes,
+    }))
 
-    One word a cycle, less one cycle a burst. Bursts are 64 beats or what remains before the next
-    multiple of their longest length, so that none crosses 4 KiB. Data may go ahead of its address.
+
+class AxiWriteMaster(wiring.Component):
+    """Writes the words that follow each command.
+
+    A command is taken as soon as all bursts of the one before have begun, so that several wait
+    for their responses; words are those of the commands in order. One word a cycle, less one cycle
+    a burst; commands of single words take two cycles each. Bursts are 64 beats or what remains
+    before the next multiple of their longest length, so that none crosses 4 KiB. Data may go ahead
+    of its address.
 
     Parameters
     ----------
@@ -24,8 +34,8 @@ class AxiWriteMaster(wiring.Component):
     Members
     -------
     command : In(stream of {address, words})
-    words : In(stream of port words)
-    written : Out(1), high for one cycle when every word of the command is in memory
+    words : In(WriteWords(config))
+    idle : Out(1), every word of all commands that were taken is in memory
     axi : Out(Axi4Write(config))
     events : Out({write_words}), words that the memory took
     error : Out(1), high for a cycle after an error response
@@ -39,8 +49,8 @@ class AxiWriteMaster(wiring.Component):
         self.beats = min(BEATS_MAX, PAGE_BYTES // config.port_bytes)
         super().__init__({
             "command": In(ReadCommand()),
-            "words": In(stream.Signature(config.port_bits)),
-            "written": Out(1),
+            "words": In(WriteWords(config)),
+            "idle": Out(1),
             "axi": Out(Axi4Write(config)),
             "events": Out(data.StructLayout({"write_words": 1})),
             "error": Out(1),
@@ -50,7 +60,6 @@ class AxiWriteMaster(wiring.Component):
         m = Module()
         axi, beats = self.axi, self.beats
         size = size_code(self.config)
-        active = Signal()
         address = Signal(ADDRESS_BITS)
         remaining = Signal(COUNT_BITS)
         unanswered = Signal(COUNT_BITS)
@@ -58,10 +67,9 @@ class AxiWriteMaster(wiring.Component):
             axi.awsize.eq(size),
             axi.awburst.eq(BURST_INCR),
             axi.awcache.eq(CACHE_NORMAL),
-            axi.wstrb.eq(~0),
             axi.bready.eq(1),
-            self.command.ready.eq(~active),
-            self.written.eq(active & (remaining == 0) & (unanswered == 0)),
+            self.command.ready.eq(remaining == 0),
+            self.idle.eq((remaining == 0) & (unanswered == 0)),
             self.events.write_words.eq(axi.wvalid & axi.wready),
         ]
         m.d.sync += self.error.eq(axi.bvalid & (axi.bresp != 0))
@@ -75,14 +83,11 @@ class AxiWriteMaster(wiring.Component):
             burst.eq(Mux(remaining <= to_boundary, remaining, to_boundary)),
             issue.eq((remaining != 0) & (beats_left == 0) & (~axi.awvalid | axi.awready)),
         ]
-        with m.If(self.command.valid & ~active):
+        with m.If(self.command.valid & self.command.ready):
             m.d.sync += [
-                active.eq(1),
                 address.eq(self.command.p.address),
                 remaining.eq(self.command.p.words),
             ]
-        with m.If(self.written):
-            m.d.sync += active.eq(0)
         with m.If(issue):
             m.d.sync += [
                 address.eq(address + (burst << size)),
@@ -100,7 +105,8 @@ class AxiWriteMaster(wiring.Component):
         ]
         with m.If(move):
             m.d.sync += [
-                axi.wvalid.eq(1), axi.wdata.eq(self.words.payload), axi.wlast.eq(beats_left == 1),
+                axi.wvalid.eq(1), axi.wlast.eq(beats_left == 1),
+                axi.wdata.eq(self.words.p.data), axi.wstrb.eq(self.words.p.strobe),
                 beats_left.eq(beats_left - 1),
             ]
         with m.Elif(axi.wready):

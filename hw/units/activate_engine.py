@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import HardwareConfig
 from hw.golden.activation import SEGMENTS
@@ -12,12 +12,13 @@ from hw.interfaces import ReadCommand, Task, VectorRead, VectorWrite
 from hw.isa import LINE_BYTES, Opcode
 from hw.units.activation_lane import SEGMENT_BITS, TABLE_ENTRY
 from hw.units.activation_unit import ActivationUnit
+from hw.units.header_line import HeaderLine, header_words
 
 ENTRY_BITS = TABLE_ENTRY.size
 
 
 class ActivateEngine(wiring.Component):
-    """Load the function table, then activate ``words`` vector words of each token.
+    """Load the shift and the function table, then activate ``words`` vector words of each token.
 
     The table takes one cycle for each of its 256 entries. Then a vector word takes
     ``word_elements / activation_lanes`` cycles, at least 2 if it is gated. Every word is read
@@ -58,16 +59,21 @@ class ActivateEngine(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.unit = unit = ActivationUnit(self.config)
+        m.submodules.header = header = HeaderLine(self.config, 1)
         filling, starting, running = Signal(), Signal(), Signal()
-        filled = self._fill(m, unit, filling)
+        connect(m, flipped(self.words), header.i)
+        filled = self._fill(m, unit, header.o, filling)
         requesting, present, take = Signal(), Signal(), Signal()
         x, factor = self._read(m, starting, running, requesting, present, take)
         self._compute(m, unit.i, present, take, x, factor)
+        m.d.comb += [header.restart.eq(starting), unit.i.p.shift.eq(header.line)]
         finished = self._write(m, unit.o, starting, running) & ~requesting
 
         m.d.comb += [
             self.command.p.address.eq(self.task.p.address * LINE_BYTES),
-            self.command.p.words.eq(SEGMENTS * ENTRY_BITS // self.config.port_bits),
+            self.command.p.words.eq(
+                header_words(self.config) + SEGMENTS * ENTRY_BITS // self.config.port_bits
+            ),
         ]
         with m.FSM():
             with m.State("command"):
@@ -87,22 +93,24 @@ class ActivateEngine(wiring.Component):
                 m.next = "command"
         return m
 
-    def _fill(self, m: Module, unit: ActivationUnit, filling: Signal) -> Value:
+    def _fill(
+        self, m: Module, unit: ActivationUnit, words: stream.Interface, filling: Signal
+    ) -> Value:
         """Write the entries of port words to the table; the result says that it is complete."""
         entries = self.config.port_bits // ENTRY_BITS
         segment = Signal(SEGMENT_BITS)
         entry = segment[:entries.bit_length() - 1]
         m.d.comb += [
-            unit.table.valid.eq(filling & self.words.valid),
+            unit.table.valid.eq(filling & words.valid),
             unit.table.address.eq(segment),
-            self.words.ready.eq(filling & (entry == entries - 1)),
+            words.ready.eq(filling & (entry == entries - 1)),
         ]
         with m.Switch(entry):
             for index in range(entries):
                 with m.Case(index):
                     low = index * ENTRY_BITS
                     m.d.comb += unit.table.data.as_value().eq(
-                        self.words.payload[low:low + ENTRY_BITS]
+                        words.payload[low:low + ENTRY_BITS]
                     )
         with m.If(unit.table.valid):
             m.d.sync += segment.eq(segment + 1)
@@ -187,7 +195,6 @@ class ActivateEngine(wiring.Component):
             i.p.x.as_value().eq(words[0][:width]),
             i.p.factor.as_value().eq(words[1][:width]),
             i.p.gated.eq(self.task.p.gated),
-            i.p.shift.eq(self.task.p.shift),
             take.eq(present & (~busy | (transfer & (step == steps - 1)))),
             self.events.activate_steps.eq(transfer),
         ]

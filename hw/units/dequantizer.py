@@ -1,4 +1,4 @@
-"""Dequantizer: 32-bit sums to int16 activations."""
+"""Dequantizer: 32-bit sums to int32 values and int16 activations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
+from hw.golden.dequant import TOKEN_SCALE_BITS
 from hw.units.dequantizer_lane import (
+    BIAS_SHIFT_BITS,
+    BIAS_STAGE,
     SCALE_STAGE,
     SHIFT1_STAGE,
     SHIFT2_STAGE,
@@ -26,14 +29,23 @@ def dequantizer_input(elements: int) -> data.StructLayout:
         "bias": data.ArrayLayout(signed(16), elements),
         "shift1": 6,
         "shift2": 6,
-        "scale": 19,
+        "bias_shift": BIAS_SHIFT_BITS,
+        "scale": TOKEN_SCALE_BITS,
+    })
+
+
+def dequantizer_output(elements: int) -> data.StructLayout:
+    """``wide`` is the result, ``narrow`` the same saturated to int16."""
+    return data.StructLayout({
+        "wide": data.ArrayLayout(signed(32), elements),
+        "narrow": data.ArrayLayout(signed(16), elements),
     })
 
 
 class Dequantizer(wiring.Component):
-    """`hw.golden.dequant.dequantize` of one vector word.
+    """`hw.golden.dequant.dequantize32` and `dequantize` of one vector word.
 
-    One word a cycle, 7 cycles latency; the whole pipeline stops while the output is refused.
+    One word a cycle, 8 cycles latency; the whole pipeline stops while the output is refused.
 
     Parameters
     ----------
@@ -43,7 +55,7 @@ class Dequantizer(wiring.Component):
     Members
     -------
     i : In(stream of `dequantizer_input`)
-    o : Out(stream of ``elements`` int16)
+    o : Out(stream of `dequantizer_output`)
     """
 
     i: stream.Interface
@@ -54,7 +66,7 @@ class Dequantizer(wiring.Component):
         self.elements = config.word_elements if elements is None else elements
         super().__init__({
             "i": In(stream.Signature(dequantizer_input(self.elements))),
-            "o": Out(stream.Signature(data.ArrayLayout(signed(16), self.elements))),
+            "o": Out(stream.Signature(dequantizer_output(self.elements))),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -82,6 +94,7 @@ class Dequantizer(wiring.Component):
         shift1 = delayed(self.i.p.shift1, SHIFT1_STAGE)
         scale = delayed(self.i.p.scale, SCALE_STAGE)
         shift2 = delayed(self.i.p.shift2, SHIFT2_STAGE)
+        bias_shift = delayed(self.i.p.bias_shift, BIAS_STAGE)
         for index in range(self.elements):
             m.submodules[f"lane{index}"] = lane = module("dequantizer_lane", DequantizerLane())
             m.d.comb += [
@@ -93,6 +106,8 @@ class Dequantizer(wiring.Component):
                 lane.shift1.eq(shift1),
                 lane.scale.eq(scale),
                 lane.shift2.eq(shift2),
-                self.o.p[index].eq(lane.result),
+                lane.bias_shift.eq(bias_shift),
+                self.o.p.wide[index].eq(lane.wide),
+                self.o.p.narrow[index].eq(lane.narrow),
             ]
         return m

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import ALPHA_MAX, HardwareConfig, bits_for
+from hw.golden import packing
+from hw.golden.softmax import LOG2_BITS
 from hw.isa import FIELDS, Opcode
 from hw.units.packed_dot import dot_bits, int4_dot_bits
 from hw.units.rounding import round_half, shift_half
@@ -14,17 +16,20 @@ from hw.units.rounding import round_half, shift_half
 LATENCY = 4
 """Cycles from a dot product to its scaled sum."""
 SCALE_BITS = 16
+DOT_BITS = packing.WEIGHT_BITS
+"""Signed bits of a dot product that one DSP block multiplies; those above are shifted and added."""
 
 
 def mass_bits(config: HardwareConfig) -> int:
-    """Signed bits of a group's sum of activations with its channel factors."""
-    return 8 + bits_for(config.group_max) + ALPHA_MAX
+    """Signed bits of a group's sum of activations with its channel factors, or of log2 weights."""
+    return max(8 + ALPHA_MAX, 2 + LOG2_BITS if config.log2_softmax else 0) + bits_for(
+        config.group_max)
 
 
 class GroupScaler(wiring.Component):
     """``round_shift(dot * scale + mass * minimum, shift)`` of one column.
 
-    One token per cycle, `LATENCY` cycles of latency.
+    One token per cycle, `LATENCY` cycles of latency. Only log2 products fill more than `DOT_BITS`.
 
     Parameters
     ----------
@@ -67,16 +72,30 @@ class GroupScaler(wiring.Component):
         total = Signal(signed(product_bits + 1), reset_less=True)
         halves = Signal(signed(33), reset_less=True)
         result = Signal(signed(32), reset_less=True)
+        low_bits, top_bits = DOT_BITS - 1, max(0, len(self.dot) - DOT_BITS + 1)
+        top_product = Signal(signed(SCALE_BITS + top_bits), reset_less=True)
+        dot = Signal(self.dot.shape())
+        m.d.comb += dot.eq(Mux(self.odd, self.odd_dot, self.dot))
         with m.If(self.valid):
-            m.d.sync += [
-                product.eq(Mux(self.odd, self.odd_dot, self.dot) * self.scale),
-                offset.eq(self.mass * self.minimum),
-            ]
+            m.d.sync += offset.eq(self.mass * self.minimum)
+            if top_bits > 1:
+                m.d.sync += [
+                    product.eq(dot[:low_bits] * self.scale),
+                    top_product.eq(_by_adders(dot[low_bits:], self.scale)),
+                ]
+            else:
+                m.d.sync += product.eq(dot * self.scale)
         with m.If(multiplied):
-            m.d.sync += total.eq(product + offset)
+            m.d.sync += total.eq(product + (top_product << low_bits) + offset)
         with m.If(added):
             m.d.sync += halves.eq(shift_half(total, self.shift))
         with m.If(shifted):
             m.d.sync += result.eq(round_half(halves))
         m.d.comb += self.sum.eq(result)
         return m
+
+
+def _by_adders(few: Value, value: Value) -> Value:
+    """``few * value`` of a signed ``few`` of a few bits, in logic."""
+    sign = Mux(few[-1], value << (len(few) - 1), 0)
+    return sum(Mux(few[k], value << k, 0) for k in range(len(few) - 1)) - sign

@@ -111,5 +111,10 @@ def write_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def record_layout() -> data.StructLayout:
-    """Port words in each part of a record as it is read; stable while an instruction runs."""
-    return data.StructLayout({"table_words": 16, "low_words": 16, "high_words": 16})
+    """Port words in each part of a record as it is read, and the instruction's rounds.
+
+    Stable while an instruction runs.
+    """
+    return data.StructLayout({
+        "table_words": 16, "low_words": 16, "high_words": 16, "rounds": 12,
+    })

@@ -49,7 +49,9 @@ class LutEngine(wiring.Component):
     Members
     -------
     task : In(Task(LUT))
-    commands : Out(ReadCommand), words : In(stream of port words), of each weight port
+    commands : Out(ReadCommand) of each weight port, only for GATHER (`WeightPrefetch` asks for the
+        words of the other modes)
+    words : In(stream of port words) of each weight port; taken only by the running task
     operand : Out(MemoryRead of the operand store)
     sums : Out(Accumulate)
     events : Out(lookup_events_layout)
@@ -93,6 +95,7 @@ class LutEngine(wiring.Component):
             setup.index_high.eq(task.index_high),
             record.table_words.eq(table_words),
             record.low_words.eq(low_words),
+            record.rounds.eq(task.rounds),
             record.high_words.eq(Mux(task.index_high == 0, 0, Mux(
                 task.index_high == 1, (low_words + 1) >> 1, low_words
             ))),
@@ -109,9 +112,11 @@ class LutEngine(wiring.Component):
         ]
         m.d.sync += history.eq(past[:depth * width])
 
+        gather = Signal()
+        m.d.sync += gather.eq(task.mode == LutMode.GATHER)
         since = Signal(range(depth + SETTLE_CYCLES + 1))
         start = Signal()
-        m.d.comb += [fetch.fields.eq(task), fetch.start.eq(start)]
+        m.d.comb += [fetch.fields.eq(task), fetch.start.eq(start & gather)]
         m.d.comb += [sequencer.fields.eq(task), sequencer.start.eq(start)]
         with m.FSM():
             with m.State("idle"):
@@ -137,6 +142,7 @@ class LutEngine(wiring.Component):
             first = port * config.positions_per_port
             m.d.comb += [
                 loader.record.eq(record),
+                loader.start.eq(start),
                 loader.take.eq(sequencer.take),
                 # One cycle after the row and indices of the port's first lane were asked for.
                 loader.released.eq(tags[first + layouts.generator_cycles(config) + 1].ends),
@@ -144,8 +150,6 @@ class LutEngine(wiring.Component):
             loaders.append(loader)
         m.d.comb += sequencer.loaded.eq(Cat(loader.loaded for loader in loaders).all())
 
-        gather = Signal()
-        m.d.sync += gather.eq(task.mode == LutMode.GATHER)
         m.d.comb += [
             self.operand.en.eq(sequencer.operand.en | fetch.operand.en),
             self.operand.address.eq(Mux(gather, fetch.operand.address, sequencer.operand.address)),

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Module, Mux, Signal, signed
+from amaranth import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.golden import packing
+from hw.golden.softmax import LOG2_BITS, LOG2_ZERO
 from hw.isa import SimdMode
 
 PRODUCT_BITS = packing.WEIGHT_BITS + packing.ACTIVATION_BITS
+EXPONENT_BITS = packing.UPPER_SHIFT.bit_length() - 1
+"""Bits of an exponent below `UPPER_SHIFT`."""
+
+
+def int8_weights(mode: Any) -> Any:
+    """Whether the weights of a `SimdMode` are int8, not int4."""
+    return (mode == SimdMode.W8A8) | (mode == SimdMode.W8L4)
+
+
+def split_power(code: Any) -> tuple[Any, Any]:
+    """18-bit operand of a log2 code, and if its products must be shifted by `UPPER_SHIFT`.
+
+    As `hw.golden.packing.split_powers`; the shift of code 15 may be either.
+    """
+    exponent = (LOG2_BITS - code)[:packing.NIBBLE_BITS]
+    power = Const(1) << exponent[:EXPONENT_BITS]
+    return Mux(code == LOG2_ZERO, 0, power), exponent[EXPONENT_BITS]
 
 
 def pack_activation(mode: Any, byte: Any) -> Any:

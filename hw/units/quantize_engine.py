@@ -1,4 +1,4 @@
-"""Quantize engine: int16 activations to int8 or int4 with a scale for each token."""
+"""Quantize engine: int16 activations to int8 or int4 with a scale for each row."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hw.config import ALPHA_MAX, HardwareConfig, bits_for
 from hw.golden.quantize import INVERSE_BITS, NORMAL_BITS
 from hw.interfaces import OperandWrite, ReadCommand, Task, VectorRead
 from hw.isa import LINE_BYTES, Opcode
+from hw.memory.operand_store import ScaleWrite
 from hw.units.divider import Divider
 from hw.units.peak_unit import FACTOR_BITS, PeakUnit
 from hw.units.quantize_lanes import INVERSE_WIDTH, SHIFT_BITS, QuantizeLanes
@@ -19,6 +20,8 @@ from hw.units.vector_reader import VectorReader
 
 NIBBLE_BITS = 4
 """Width of a channel factor in memory."""
+ROW_BITS = 16
+"""Width of ``tokens * heads``."""
 
 
 def AlphaWrite(config: HardwareConfig) -> Signature:
@@ -30,18 +33,13 @@ def AlphaWrite(config: HardwareConfig) -> Signature:
     })
 
 
-def ScaleWrite() -> Signature:
-    """The peak of a token, never refused."""
-    return Signature({"valid": Out(1), "address": Out(8), "data": Out(NORMAL_BITS)})
-
-
 class QuantizeEngine(wiring.Component):
-    """Run QUANTIZE: for each token a pass for its peak, a division, and a pass that writes.
+    """Run QUANTIZE: for each row a pass for its peak, a division, and a pass that writes.
 
     A vector word a cycle in both passes, ``INVERSE_WIDTH + log2(word_elements)`` and about 12
-    cycles a token in between. The channel factors are read once and unpacked, a round a cycle,
-    while the first token's peak is found. Rounds (at most ``operand_words``) and tokens of
-    a task are not 0. In int4 mode an even token writes zeros to its odd neighbour's nibbles.
+    cycles a row in between. The channel factors are read once and unpacked, a round a cycle,
+    while the first row's peak is found. Rounds (at most ``operand_words``), tokens and heads of
+    a task are not 0. In int4 mode an even row writes zeros to its odd neighbour's nibbles.
 
     Parameters
     ----------
@@ -52,15 +50,16 @@ class QuantizeEngine(wiring.Component):
     task : In(Task)
     vector : Out(VectorRead)
     command, words : Out(ReadCommand), In(stream of port words), channel factors
-    operand : Out(OperandWrite), a word for each token and round
+    operand : Out(OperandWrite), a word for each row and round
     alpha_write : Out(AlphaWrite), once for each round
-    scale_write : Out(ScaleWrite), once for each token
+    scale_write : Out(ScaleWrite), the peak of each row
     events : Out, quantize_steps pulses (operand words written)
     """
 
     task: stream.Interface
     words: stream.Interface
     operand: stream.Interface
+    scale_write: stream.Interface
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
@@ -119,7 +118,9 @@ class QuantizeEngine(wiring.Component):
         with m.Elif(~writing | lanes.i.ready):
             m.d.sync += held.eq(0)
 
-        token = Signal.like(task.tokens)
+        row = Signal(ROW_BITS)
+        rows = Signal(ROW_BITS)
+        m.d.sync += rows.eq(task.tokens * task.heads)
         normal = Signal(range(NORMAL_BITS))
         inverse = Signal(INVERSE_WIDTH)
         m.d.comb += lanes.i.p.inverse.eq(inverse)
@@ -130,10 +131,10 @@ class QuantizeEngine(wiring.Component):
         m.d.comb += [
             divider.i.p.dividend.eq(limit),
             divider.i.p.divisor.eq(peak.peak << normal),
-            self.scale_write.address.eq(task.scales + token),
-            self.scale_write.data.eq(peak.peak),
+            self.scale_write.p.address.eq(task.scales + row),
+            self.scale_write.p.data.eq(peak.peak),
         ]
-        flushed = self._write(m, lanes, token, writing)
+        flushed = self._write(m, lanes, row, rows, writing)
 
         m.d.comb += running.eq(self.task.valid)
         with m.FSM():
@@ -141,15 +142,15 @@ class QuantizeEngine(wiring.Component):
                 m.d.comb += [running.eq(0), self.command.valid.eq(self.task.valid)]
                 with m.If(self.task.valid & self.command.ready):
                     m.d.comb += [start.eq(1), peak.clear.eq(1)]
-                    m.d.sync += token.eq(0)
+                    m.d.sync += row.eq(0)
                     m.next = "peak"
             with m.State("peak"):
                 m.d.comb += popping.eq(1)
                 with m.If(last):
                     m.next = "settle"
             with m.State("settle"):
-                with m.If(~held & ~peak.busy):
-                    m.d.comb += self.scale_write.valid.eq(1)
+                m.d.comb += self.scale_write.valid.eq(self.task.valid & ~held & ~peak.busy)
+                with m.If(self.scale_write.valid & self.scale_write.ready):
                     m.next = "normalise"
             with m.State("normalise"):
                 for bit in range(NORMAL_BITS):
@@ -176,9 +177,9 @@ class QuantizeEngine(wiring.Component):
                 m.d.comb += writing.eq(1)
                 with m.If(flushed):
                     m.d.comb += peak.clear.eq(1)
-                    m.d.sync += token.eq(token + 1)
+                    m.d.sync += row.eq(row + 1)
                     m.next = "peak"
-                    with m.If((token + 1 == task.tokens) & ~requesting):
+                    with m.If((row + 1 == rows) & ~requesting):
                         m.next = "done"
             with m.State("done"):
                 m.d.comb += self.task.ready.eq(1)
@@ -224,39 +225,52 @@ class QuantizeEngine(wiring.Component):
         return store.read_port(), loaded
 
     def _request(self, m: Module, reader: Any, start: Signal, running: Signal) -> Signal:
-        """Ask for the words of each token twice; returns whether there is more to ask for."""
+        """Ask for the words of each row twice; returns whether there is more to ask for."""
         task = self.task.p
         active = Signal()
         again = Signal()
         token = Signal.like(task.tokens)
+        head = Signal.like(task.heads)
         rounds = Signal.like(task.rounds)
-        row = Signal(16)
+        token_address = Signal(16)
+        row_address = Signal(16)
+        next_address = Signal(16)
         m.d.comb += [
             reader.i.valid.eq(active & running),
-            reader.i.payload.eq(row + rounds),
+            reader.i.payload.eq(row_address + rounds),
+            next_address.eq(token_address + task.stride),
         ]
         with m.If(reader.i.valid & reader.i.ready):
             m.d.sync += rounds.eq(rounds + 1)
             with m.If(rounds + 1 == task.rounds):
                 m.d.sync += [rounds.eq(0), again.eq(~again)]
-                with m.If(again):
+                with m.If(again & (head + 1 != task.heads)):
                     m.d.sync += [
+                        head.eq(head + 1), row_address.eq(row_address + task.head_stride)
+                    ]
+                with m.Elif(again):
+                    m.d.sync += [
+                        head.eq(0),
                         token.eq(token + 1),
-                        row.eq(row + task.stride),
+                        token_address.eq(next_address),
+                        row_address.eq(next_address),
                         active.eq(token + 1 != task.tokens),
                     ]
         with m.If(start):
             m.d.sync += [
-                active.eq(1), again.eq(0), token.eq(0), rounds.eq(0), row.eq(task.source)
+                active.eq(1), again.eq(0), token.eq(0), head.eq(0), rounds.eq(0),
+                token_address.eq(task.source), row_address.eq(task.source),
             ]
         return active
 
-    def _write(self, m: Module, lanes: Any, token: Signal, writing: Signal) -> Value:
-        """Write a token's words; returns whether all are written."""
+    def _write(
+        self, m: Module, lanes: Any, row: Signal, rows: Signal, writing: Signal
+    ) -> Value:
+        """Write a row's words; returns whether all are written."""
         task = self.task.p
         address = Signal(16)
         written = Signal.like(task.rounds)
-        odd = token[0]
+        odd = row[0]
         quantized = [lanes.o.payload[n].as_unsigned() for n in range(self.config.word_elements)]
         low = Cat(Cat(q[:4], q[:4] & odd.replicate(4)) for q in quantized)
         m.d.comb += [
@@ -271,12 +285,12 @@ class QuantizeEngine(wiring.Component):
         ]
         with m.If(~writing):
             m.d.sync += [
-                address.eq(task.operands + Mux(task.int4, token >> 1, token)),
+                address.eq(task.operands + Mux(task.int4, row >> 1, row)),
                 written.eq(0),
             ]
         with m.Elif(self.operand.valid & self.operand.ready):
             m.d.sync += [
-                address.eq(address + Mux(task.int4, (task.tokens + 1) >> 1, task.tokens)),
+                address.eq(address + Mux(task.int4, (rows + 1) >> 1, rows)),
                 written.eq(written + 1),
             ]
         return ~self.operand.valid & (written == task.rounds)

@@ -1,4 +1,4 @@
-"""Record fetch: the external reads of a LUT instruction."""
+"""Record fetch: the external reads of a LUT instruction that gathers rows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig, bits_for
 from hw.interfaces import ADDRESS_BITS, COUNT_BITS, MemoryRead, ReadCommand, task_layout
-from hw.isa import LINE_BYTES, LutMode, Opcode
+from hw.isa import LINE_BYTES, Opcode
 
 
 class RecordFetch(wiring.Component):
     """Commands for all weight ports, in the order in which the loaders expect their words.
 
-    STREAM and ROWGEN: one command for each port. GATHER: for each record, one for each token
-    (the bundle of rows that its code chooses) and one for the indices; one command on every
-    port each 3 cycles, the ports in step.
+    For each record, one for each token (the bundle of rows that its code chooses) and one for the
+    indices; one command on every port each 3 cycles, the ports in step.
 
     Parameters
     ----------
@@ -24,7 +23,7 @@ class RecordFetch(wiring.Component):
 
     Members
     -------
-    start : In(1), begin on ``fields`` one cycle after it became valid or later
+    start : In(1), begin on ``fields`` (mode GATHER) one cycle after it became valid or later
     fields : In(task_layout(LUT)), stable while commands are made
     commands : Out(ReadCommand) of each port
     operand : Out(MemoryRead of the operand store), the codes of a token
@@ -49,14 +48,12 @@ class RecordFetch(wiring.Component):
         per_port = config.positions_per_port
         token, round_, part = Signal(8), Signal(12), Signal(bits_for(per_port))
         operands, record, words = Signal(16), Signal(COUNT_BITS), Signal(COUNT_BITS)
-        gather, indices, start_words = Signal(), Signal(), Signal(COUNT_BITS)
-        sending, all_taken = Signal(), Signal()
+        indices, sending, all_taken = Signal(), Signal(), Signal()
         taken, now_taken = Signal(config.weight_ports), Signal(config.weight_ports)
         codes = [Signal(8, name=f"code_{port}") for port in range(config.weight_ports)]
 
-        m.d.comb += [gather.eq(fields.mode == LutMode.GATHER), indices.eq(token == fields.tokens)]
-        m.d.sync += start_words.eq(fields.rounds * (fields.record_words * per_port))
         m.d.comb += [
+            indices.eq(token == fields.tokens),
             self.operand.address.eq(operands + token),
             now_taken.eq(taken | Cat(command.ready for command in self.commands)),
             all_taken.eq(now_taken.all()),
@@ -85,13 +82,9 @@ class RecordFetch(wiring.Component):
         with m.FSM():
             with m.State("idle"):
                 m.d.sync += [token.eq(0), round_.eq(0), part.eq(0), record.eq(0)]
-                m.d.sync += [operands.eq(fields.operands), words.eq(start_words)]
-                m.d.sync += [offset.eq(0) for offset in offsets]
+                m.d.sync += operands.eq(fields.operands)
                 with m.If(self.start):
-                    with m.If(gather):
-                        m.next = "read"
-                    with m.Else():
-                        m.next = "send"
+                    m.next = "read"
             with m.State("read"):
                 m.d.comb += self.operand.en.eq(~indices)
                 m.next = "place"
@@ -110,9 +103,7 @@ class RecordFetch(wiring.Component):
                 with m.If(all_taken):
                     m.d.sync += [taken.eq(0), token.eq(token + 1)]
                     m.next = "read"
-                    with m.If(~gather):
-                        m.next = "idle"
-                    with m.Elif(indices):
+                    with m.If(indices):
                         m.d.sync += [token.eq(0), part.eq(part + 1)]
                         m.d.sync += record.eq(record + fields.record_words)
                         with m.If(part == per_port - 1):

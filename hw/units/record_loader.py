@@ -16,8 +16,9 @@ class RecordLoader(wiring.Component):
     """Fills the lanes of a port round by round, one word a cycle, one half ahead of the lanes.
 
     A round is one record for each lane of the port: table words, then low index words, then
-    high ones. Words wait while both halves are full. A word is in its buffer two cycles after
-    its transfer.
+    high ones. Words wait while both halves are full; those behind an instruction's last round
+    belong to the next one and wait for its start. A word is in its buffer two cycles after its
+    transfer.
 
     Parameters
     ----------
@@ -26,6 +27,7 @@ class RecordLoader(wiring.Component):
     Members
     -------
     record : In(record_layout), of the instruction
+    start : In(1), its words are taken from the next cycle on
     words : In(stream of port words)
     write : Out(write_layout), lane : Out, one-hot, the lane of the port that takes it
     loaded : Out(1), a round is loaded that was not taken; a step may start in this cycle
@@ -42,6 +44,7 @@ class RecordLoader(wiring.Component):
         self.config = config
         super().__init__({
             "record": In(layouts.record_layout()),
+            "start": In(1),
             "words": In(stream.Signature(config.port_bits)),
             "write": Out(layouts.write_layout(config)),
             "lane": Out(config.positions_per_port),
@@ -54,6 +57,7 @@ class RecordLoader(wiring.Component):
         m = Module()
         record, write = self.record, self.write
         half, complete, moved, last_word = Signal(), Signal(), Signal(), Signal()
+        reading, round_ = Signal(), Signal.like(record.rounds)
         filled, waiting = Signal(range(HALVES + 1)), Signal(range(HALVES + 1))
         m.d.sync += [
             filled.eq(filled + complete - self.released),
@@ -61,7 +65,7 @@ class RecordLoader(wiring.Component):
         ]
         m.d.comb += [
             self.loaded.eq(waiting != 0),
-            self.words.ready.eq(filled != HALVES),
+            self.words.ready.eq(reading & (filled != HALVES)),
             moved.eq(self.words.valid & self.words.ready),
         ]
 
@@ -89,7 +93,11 @@ class RecordLoader(wiring.Component):
         with m.If(record_ends):
             m.d.sync += [table.eq(1), high.eq(0), lane.eq(lane.rotate_left(1))]
         with m.If(complete):
-            m.d.sync += half.eq(~half)
+            m.d.sync += [half.eq(~half), round_.eq(round_ + 1)]
+            with m.If(round_ + 1 == record.rounds):
+                m.d.sync += reading.eq(0)
+        with m.If(self.start):
+            m.d.sync += [reading.eq(1), round_.eq(0)]
 
         m.d.sync += [write.table.eq(moved & table), write.low.eq(moved & low),
                      write.high.eq(moved & high)]

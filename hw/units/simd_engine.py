@@ -11,30 +11,30 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
-from hw.interfaces import Accumulate, MemoryRead, ReadCommand, Task
+from hw.interfaces import Accumulate, MemoryRead, Task
 from hw.isa import Opcode, SimdMode
 from hw.units import group_scaler, packed_dot, simd_operands
 from hw.units.delay import delayed
 from hw.units.group_scaler import GroupScaler
 from hw.units.packed_dot import ALPHA_BITS, PackedDot
+from hw.units.packed_multiplier import int8_weights
 from hw.units.simd_operands import SimdOperands
 from hw.units.simd_sequencer import SimdSequencer
 from hw.units.weight_buffer import WeightBuffer
-from hw.units.weight_region import WeightRegion
 from hw.verilog import module
 
 DOT_CYCLES = simd_operands.LATENCY + packed_dot.LATENCY
 """Cycles from the last step of a group to its dot products."""
 WRITE_CYCLES = 3
 """Cycles that the accumulator may take until a read sees a sum."""
+STEP_EVENTS = {mode: f"simd_steps_{mode.name.lower()}" for mode in SimdMode}
 DRAIN_CYCLES = DOT_CYCLES + 1 + group_scaler.LATENCY + WRITE_CYCLES
 
 
 def events_layout() -> data.StructLayout:
     """What happens in a cycle, for the energy counters."""
     return data.StructLayout({
-        "simd_steps_w4a4": 1, "simd_steps_w4a8": 1, "simd_steps_w8a8": 1, "scaler_steps": 1,
-        "weight_words": 8,
+        **dict.fromkeys(STEP_EVENTS.values(), 1), "scaler_steps": 1, "weight_words": 8,
     })
 
 
@@ -42,17 +42,17 @@ class SimdEngine(wiring.Component):
     """SIMD instructions: ``lanes`` columns x ``simd_depth`` inputs each cycle, as in
     `hw.golden.multiplier`.
 
-    Weights stream in once, group by group, while the group before is in use. Reading starts about
-    20 cycles after the task; the task completes `DRAIN_CYCLES` after its last step.
+    Weights stream in once, group by group, while the group before is in use; `WeightPrefetch` asks
+    for them. The task completes `DRAIN_CYCLES` after its last step.
 
     Parameters
     ----------
-    config : HardwareConfig
+    config : HardwareConfig; without log2_softmax an instruction must not ask for W8L4
 
     Members
     -------
     task : In(Task(SIMD))
-    commands, words : external reads of every weight port
+    words : In(stream of port words) of every weight port; taken only by the running task
     operand, alpha : Out(MemoryRead)
     sums : Out(Accumulate)
     events : Out(`events_layout`)
@@ -64,7 +64,6 @@ class SimdEngine(wiring.Component):
         self.config = config
         super().__init__({
             "task": In(Task(Opcode.SIMD)),
-            "commands": Out(ReadCommand()).array(config.weight_ports),
             "words": In(stream.Signature(config.port_bits)).array(config.weight_ports),
             "operand": Out(MemoryRead(16, config.word_elements * 8)),
             "alpha": Out(MemoryRead(12, ALPHA_BITS * config.chunks_per_word)),
@@ -75,53 +74,48 @@ class SimdEngine(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, task = self.config, self.task.payload
-        m.submodules.region = region = WeightRegion(config)
         m.submodules.sequencer = sequencer = SimdSequencer(config)
         m.submodules.operands = operands = SimdOperands(config)
         wiring.connect(m, operands.operand, wiring.flipped(self.operand))
         wiring.connect(m, operands.alpha, wiring.flipped(self.alpha))
-        for q, command in enumerate(self.commands):
-            wiring.connect(m, region.commands[q], wiring.flipped(command))
-        step = sequencer.step
+        step, start = sequencer.step, Signal()
         m.d.comb += [
-            region.task.eq(task),
             sequencer.task.eq(task),
-            sequencer.run.eq(region.known),
-            sequencer.groups.eq(region.groups),
             operands.mode.eq(task.mode),
+            operands.plain.eq(task.plain),
             operands.step.eq(step),
         ]
-        self._control(m, region.go, sequencer.done)
+        self._control(m, start, sequencer.run, sequencer.done)
 
         result = delayed(m, step.result, DOT_CYCLES - 1, "result")
         slot_en = delayed(m, step.result.valid, DOT_CYCLES - 1, "slot_en", reset_less=False)
-        buffers = self._buffers(m, step, slot_en, result.slot)
+        buffers = self._buffers(m, start, step, slot_en, result.slot)
         m.d.comb += sequencer.full.eq(reduce(and_, (buffer.full for buffer in buffers)))
 
         self._scaled(m, buffers, operands, delayed(m, result, 1, "scaled"),
                      delayed(m, slot_en, 1, "even", reset_less=False))
         transfers = Cat(words.valid & words.ready for words in self.words)
         m.d.comb += [
-            self.events.simd_steps_w4a4.eq(step.valid & (task.mode == SimdMode.W4A4)),
-            self.events.simd_steps_w4a8.eq(step.valid & (task.mode == SimdMode.W4A8)),
-            self.events.simd_steps_w8a8.eq(step.valid & (task.mode == SimdMode.W8A8)),
+            *(self.events[name].eq(step.valid & (task.mode == mode))
+              for mode, name in STEP_EVENTS.items()),
             self.events.weight_words.eq(sum(transfers)),
         ]
         return m
 
-    def _control(self, m: Module, go: Signal, done: Signal) -> None:
+    def _control(self, m: Module, start: Signal, run: Signal, done: Signal) -> None:
         """Start, wait for the pipeline to empty, complete."""
         wait = Signal(range(DRAIN_CYCLES))
         with m.FSM():
             with m.State("IDLE"), m.If(self.task.valid):
+                m.d.comb += start.eq(1)
                 m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += go.eq(1)
+                m.d.comb += run.eq(1)
                 m.d.sync += wait.eq(DRAIN_CYCLES - 1)
                 with m.If(done):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += go.eq(1)
+                m.d.comb += run.eq(1)
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
                     m.next = "COMPLETE"
@@ -129,7 +123,9 @@ class SimdEngine(wiring.Component):
                 m.d.comb += self.task.ready.eq(1)
                 m.next = "IDLE"
 
-    def _buffers(self, m: Module, step: Any, slot_en: Any, slot: Any) -> list[Any]:
+    def _buffers(
+        self, m: Module, start: Any, step: Any, slot_en: Any, slot: Any
+    ) -> list[Any]:
         """Weight buffers of the ports; the weights of a step come with its activations."""
         config, task = self.config, self.task.payload
         read = delayed(m, step.valid, 1, "read", reset_less=False)
@@ -142,7 +138,11 @@ class SimdEngine(wiring.Component):
             m.submodules[f"buffer{q}"] = buffer
             wiring.connect(m, wiring.flipped(words), buffer.i)
             m.d.comb += [
-                buffer.int8.eq(task.mode == SimdMode.W8A8),
+                buffer.start.eq(start),
+                buffer.int8.eq(int8_weights(task.mode)),
+                buffer.rounds.eq(task.rounds),
+                buffer.group_rounds.eq(task.group_rounds),
+                buffer.blocks.eq(task.blocks),
                 buffer.has_min.eq(task.has_min),
                 buffer.last_chunk.eq(task.group_rounds * config.chunks_per_word - 1),
                 buffer.release.eq(release),
@@ -165,6 +165,8 @@ class SimdEngine(wiring.Component):
             m.d.comb += [dot.bytes[column].eq(as_bytes), dot.nibbles[column].eq(as_nibbles)]
         for mine, activation in zip(dot.activations, operands.activations, strict=True):
             m.d.comb += mine.eq(activation)
+        if self.config.log2_softmax:
+            m.d.comb += dot.upper.eq(operands.upper)
         return dot
 
     def _scaled(self, m: Module, buffers: Any, operands: Any, result: Any, even: Any) -> None:

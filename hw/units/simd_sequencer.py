@@ -8,10 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig, bits_for
 from hw.interfaces import task_layout
-from hw.isa import Opcode, SimdMode
+from hw.isa import FIELDS, Opcode, SimdMode
 from hw.units.weight_buffer import SLOT_BITS, chunk_bits
-from hw.units.weight_region import ROUND_BITS
 
+ROUND_BITS = FIELDS[Opcode.SIMD]["rounds"]
 TOKEN_CYCLES = 3
 """Fewest cycles of a token (or pair) in a group: the accumulator wants a word to rest for two."""
 
@@ -47,9 +47,8 @@ class SimdSequencer(wiring.Component):
 
     Members
     -------
-    task : In, fields of the instruction, constant from 2 cycles before ``run`` on
+    task : In, fields of the instruction, constant from a cycle before ``run`` on
     run : In(1), high until the end of the instruction
-    groups : In, weight groups of a column
     full : In(2), weight buffer halves that are filled on every port
     step : Out(`chunk_layout`), combinational
     done : Out(1), all steps are out; until ``run`` falls
@@ -60,7 +59,6 @@ class SimdSequencer(wiring.Component):
         super().__init__({
             "task": In(task_layout(Opcode.SIMD)),
             "run": In(1),
-            "groups": In(ROUND_BITS),
             "full": In(2),
             "step": Out(chunk_layout(config)),
             "done": Out(1),
@@ -83,7 +81,8 @@ class SimdSequencer(wiring.Component):
         cycle = Signal(max(chunk_bits(config), bits_for(TOKEN_CYCLES)))
         token = Signal(8)
         block = Signal(8)
-        group = Signal(ROUND_BITS)
+        rounds = Signal(ROUND_BITS)
+        next_rounds = Signal(ROUND_BITS)
         operand = Signal(16)
         operand_group = Signal(16)
         alpha = Signal(12)
@@ -104,7 +103,8 @@ class SimdSequencer(wiring.Component):
             resting.eq(cycle > last_cycle),
             token_end.eq(going & (cycle >= last_cycle) & (cycle >= TOKEN_CYCLES - 1)),
             group_end.eq(token_end & (token == steps - 1)),
-            block_end.eq(group_end & (group == self.groups - 1)),
+            next_rounds.eq(rounds + task.group_rounds),
+            block_end.eq(group_end & (next_rounds == task.rounds)),
             step.valid.eq(going & ~resting),
             step.fetch.eq(in_word == 0),
             step.first.eq(cycle == 0),
@@ -116,7 +116,7 @@ class SimdSequencer(wiring.Component):
             step.alpha.eq(alpha),
             step.result.valid.eq(step.valid & step.last),
             step.result.address.eq(row),
-            step.result.overwrite.eq(task.first & (group == 0)),
+            step.result.overwrite.eq(task.first & (rounds == 0)),
             step.result.pair.eq(paired & ((token << 1) + 1 < task.tokens)),
             step.result.slot.eq(slot),
         ]
@@ -138,7 +138,7 @@ class SimdSequencer(wiring.Component):
             next_alpha = alpha_group + task.group_rounds
             m.d.sync += [
                 token.eq(0),
-                group.eq(group + 1),
+                rounds.eq(next_rounds),
                 half.eq(~half),
                 slot.eq(slot + 1),
                 operand.eq(next_operand),
@@ -149,7 +149,7 @@ class SimdSequencer(wiring.Component):
             ]
         with m.If(block_end | ~self.run):
             m.d.sync += [
-                group.eq(0),
+                rounds.eq(0),
                 operand.eq(task.operands),
                 operand_group.eq(task.operands),
                 alpha.eq(task.alphas),

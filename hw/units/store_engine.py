@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import HardwareConfig
 from hw.interfaces import ReadCommand, Task, VectorRead
 from hw.isa import LINE_BYTES, Opcode
+from hw.memory.axi_write_master import WriteWords
 
 
 class StoreEngine(wiring.Component):
@@ -25,8 +26,8 @@ class StoreEngine(wiring.Component):
     task : In(Task(STORE))
     vector : Out(VectorRead)
     command : Out(stream of {address, words}), one for each instruction, for the write master
-    words : Out(stream of port words), offered after the command was taken
-    written : In(1), pulses when the last response to a command's writes arrived
+    words : Out(WriteWords(config)), offered after the command was taken
+    idle : In(1), the write master has nothing left to write, and all responses
     """
 
     task: stream.Interface
@@ -40,8 +41,8 @@ class StoreEngine(wiring.Component):
             "task": In(Task(Opcode.STORE)),
             "vector": Out(VectorRead(config)),
             "command": Out(ReadCommand()),
-            "words": Out(stream.Signature(config.port_bits)),
-            "written": In(1),
+            "words": Out(WriteWords(config)),
+            "idle": In(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -55,7 +56,8 @@ class StoreEngine(wiring.Component):
             self.command.p.words.eq(task.p.words),
             vector.request.payload.eq(address),
             words.valid.eq(arriving | kept),
-            words.payload.eq(Mux(kept, kept_word, vector.data)),
+            words.p.data.eq(Mux(kept, kept_word, vector.data)),
+            words.p.strobe.eq(~0),
         ]
         m.d.sync += [
             arriving.eq(vector.request.valid & vector.request.ready),
@@ -80,7 +82,7 @@ class StoreEngine(wiring.Component):
                 with m.If((left == 0) & words.valid & words.ready):
                     m.next = "answer"
             with m.State("answer"):
-                m.d.comb += task.ready.eq(self.written)
-                with m.If(self.written):
+                m.d.comb += task.ready.eq(self.idle)
+                with m.If(self.idle):
                     m.next = "command"
         return m

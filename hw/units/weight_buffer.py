@@ -8,6 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig, bits_for
+from hw.isa import FIELDS, Opcode
 from hw.units.group_scaler import SCALE_BITS
 
 SLOT_BITS = 3
@@ -22,6 +23,8 @@ def chunk_bits(config: HardwareConfig) -> int:
 class WeightBuffer(wiring.Component):
     """Takes the groups of a port's region in order and serves one chunk of weights per cycle.
 
+    Words behind the last group belong to the next instruction and are not taken.
+
     Weights alternate between two halves; a half is ``full`` from its last word until ``release``.
     Scales and minima go around ``2**SLOT_BITS`` slots and outlive their half, because scaling
     trails the multiplications. Reads take one cycle and keep their data while not enabled.
@@ -32,7 +35,9 @@ class WeightBuffer(wiring.Component):
 
     Members
     -------
-    int8, has_min : In(1), last_chunk : In, index of a group's last chunk; constant while words come
+    start : In(1), take ``blocks * rounds / group_rounds`` groups from the next cycle on
+    int8, has_min : In(1), last_chunk : In, index of a group's last chunk; rounds, group_rounds,
+        blocks : In; constant while words come
     i : In(stream of port words)
     full : Out(2), halves that hold a whole group
     release : In(1), release_half : In(1), the half may be filled again
@@ -48,8 +53,12 @@ class WeightBuffer(wiring.Component):
         self.config = config
         columns = config.port_columns
         super().__init__({
+            "start": In(1),
             "int8": In(1),
             "has_min": In(1),
+            "rounds": In(FIELDS[Opcode.SIMD]["rounds"]),
+            "group_rounds": In(FIELDS[Opcode.SIMD]["group_rounds"]),
+            "blocks": In(FIELDS[Opcode.SIMD]["blocks"]),
             "last_chunk": In(chunk_bits(config)),
             "i": In(stream.Signature(config.port_bits)),
             "full": Out(2),
@@ -79,7 +88,8 @@ class WeightBuffer(wiring.Component):
         section = Signal(2)
         scales, minima, weights = 0, 1, 2
         taken = self.i.valid & self.i.ready
-        m.d.comb += self.i.ready.eq(~self.full.bit_select(half, 1))
+        reading, group_taken = Signal(), Signal()
+        m.d.comb += self.i.ready.eq(reading & ~self.full.bit_select(half, 1))
         with m.If(self.release):
             m.d.sync += self.full.bit_select(self.release_half, 1).eq(0)
 
@@ -99,6 +109,7 @@ class WeightBuffer(wiring.Component):
                 with m.Elif(chunk != self.last_chunk):
                     m.d.sync += chunk.eq(chunk + 1)
                 with m.Else():
+                    m.d.comb += group_taken.eq(1)
                     m.d.sync += [
                         chunk.eq(0),
                         section.eq(scales),
@@ -106,6 +117,18 @@ class WeightBuffer(wiring.Component):
                         half.eq(~half),
                         self.full.bit_select(half, 1).eq(1),
                     ]
+
+        rounds, next_rounds = Signal.like(self.rounds), Signal.like(self.rounds)
+        block = Signal.like(self.blocks)
+        m.d.comb += next_rounds.eq(rounds + self.group_rounds)
+        with m.If(self.start):
+            m.d.sync += [reading.eq(1), rounds.eq(0), block.eq(0)]
+        with m.Elif(group_taken):
+            m.d.sync += rounds.eq(next_rounds)
+            with m.If(next_rounds == self.rounds):
+                m.d.sync += [rounds.eq(0), block.eq(block + 1)]
+                with m.If(block + 1 == self.blocks):
+                    m.d.sync += reading.eq(0)
 
         write = Cat(chunk, half)
         read = Cat(self.weight_chunk, self.weight_half)

@@ -1,26 +1,41 @@
-"""Asks each weight port for its share of a layer's multiplier array weights."""
+"""How many port words the region of a linear instruction has."""
 
 from __future__ import annotations
 
 from amaranth import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
-from hw.interfaces import ADDRESS_BITS, COUNT_BITS, ReadCommand, task_layout
-from hw.isa import FIELDS, LINE_BYTES, Opcode, SimdMode
+from hw.interfaces import COUNT_BITS, task_layout
+from hw.isa import FIELDS, INSTRUCTION_BITS, LutMode, Opcode
 from hw.units.divider import Divider
+from hw.units.packed_multiplier import int8_weights
 
+LINE_BITS = FIELDS[Opcode.SIMD]["address"]
+STRIDE_BITS = FIELDS[Opcode.SIMD]["port_stride"]
 ROUND_BITS = FIELDS[Opcode.SIMD]["rounds"]
 DIVISOR_BITS = FIELDS[Opcode.SIMD]["group_rounds"]
 GROUP_WORD_BITS = 16
 
 
-class WeightRegion(wiring.Component):
-    """One read command per port for the region of a SIMD instruction.
+def region_layout() -> data.StructLayout:
+    """Lines where the ports' regions start, and the port words of each.
 
-    ``groups = rounds / group_rounds`` comes from a serial divider, the region's ``blocks * groups *
-    words_per_group`` words from two products: commands are there 17 cycles after ``go``.
+    gather: the engine reads for itself. volatile: not before the instruction starts.
+    """
+    return data.StructLayout({
+        "address": LINE_BITS, "port_stride": STRIDE_BITS, "gather": 1, "volatile": 1,
+        "words": COUNT_BITS,
+    })
+
+
+class WeightRegion(wiring.Component):
+    """One instruction at a time; its region is offered 2 cycles later (LUT) or 17 (SIMD).
+
+    LUT: ``rounds * record_words`` for each of the port's lanes. SIMD: ``groups = rounds /
+    group_rounds`` comes from a serial divider, ``blocks * groups * words_per_group`` from two
+    products. A GATHER has no region: its words are 0.
 
     Parameters
     ----------
@@ -28,74 +43,80 @@ class WeightRegion(wiring.Component):
 
     Members
     -------
-    task : In, fields of the instruction, constant while ``go``
-    go : In(1), high from the start of an instruction until all commands have been taken or
-        longer, low for a cycle or more between instructions
-    groups : Out, weight groups of a column; valid while ``known``
-    known : Out(1)
-    commands : Out(stream of {address, words}), one for each port
+    i : In(stream of 256 bits), LUT and SIMD instructions; one is taken when its region is
+    o : Out(stream of `region_layout`)
     """
+
+    i: stream.Interface
+    o: stream.Interface
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         super().__init__({
-            "task": In(task_layout(Opcode.SIMD)),
-            "go": In(1),
-            "groups": Out(ROUND_BITS),
-            "known": Out(1),
-            "commands": Out(ReadCommand()).array(config.weight_ports),
+            "i": In(stream.Signature(INSTRUCTION_BITS)),
+            "o": Out(stream.Signature(region_layout())),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, task = self.config, self.task
+        config = self.config
+        lut, simd = (
+            data.View(task_layout(opcode), self.i.payload[:task_layout(opcode).size])
+            for opcode in (Opcode.LUT, Opcode.SIMD)
+        )
+        lookup, gather = Signal(), Signal()
         int8_words = config.port_columns * config.simd_depth * 8 // config.port_bits
         scale_words = config.port_columns * 16 // config.port_bits
-        group_words = Signal(GROUP_WORD_BITS)
-        words = Signal(COUNT_BITS)
-        pending = Signal(config.weight_ports)
-        m.submodules.divider = divider = Divider(ROUND_BITS, DIVISOR_BITS, ROUND_BITS)
-        chunk_words = Mux(task.mode == SimdMode.W8A8, int8_words, int8_words // 2)
+        group_words, words = Signal(GROUP_WORD_BITS), Signal(COUNT_BITS)
+        groups = Signal(ROUND_BITS)
         m.d.comb += [
-            divider.i.payload.dividend.eq(task.rounds),
-            divider.i.payload.divisor.eq(task.group_rounds),
+            lookup.eq(lut.opcode == Opcode.LUT),
+            gather.eq(lookup & (lut.mode == LutMode.GATHER)),
+            self.o.p.address.eq(Mux(lookup, lut.address, simd.address)),
+            self.o.p.port_stride.eq(Mux(lookup, lut.port_stride, simd.port_stride)),
+            self.o.p.gather.eq(gather),
+            self.o.p.volatile.eq(~lookup & simd.volatile),
+            self.o.p.words.eq(words),
+            self.i.ready.eq(self.o.valid & self.o.ready),
         ]
+        if config.simd:
+            m.submodules.divider = divider = Divider(ROUND_BITS, DIVISOR_BITS, ROUND_BITS)
+            m.d.comb += [
+                divider.i.p.dividend.eq(simd.rounds),
+                divider.i.p.divisor.eq(simd.group_rounds),
+            ]
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += divider.i.valid.eq(self.go)
-                with m.If(self.go & divider.i.ready):
-                    m.next = "DIVIDE"
-            with m.State("DIVIDE"):
-                m.d.comb += divider.o.ready.eq(1)
-                m.d.sync += [
-                    self.groups.eq(divider.o.payload),
-                    group_words.eq(
-                        task.group_rounds * (chunk_words * config.chunks_per_word)
-                        + Mux(task.has_min, 2 * scale_words, scale_words)
-                    ),
-                ]
-                with m.If(divider.o.valid):
-                    m.next = "MULTIPLY_GROUPS"
-            with m.State("MULTIPLY_GROUPS"):
-                m.d.sync += words.eq(group_words * self.groups)
-                m.next = "MULTIPLY_BLOCKS"
-            with m.State("MULTIPLY_BLOCKS"):
-                m.d.sync += [words.eq(words * task.blocks), pending.eq(~0)]
-                m.next = "KNOWN"
+                record_words = Mux(gather, 0, lut.record_words * config.positions_per_port)
+                m.d.sync += words.eq(lut.rounds * record_words)
+                with m.If(self.i.valid & lookup):
+                    m.next = "KNOWN"
+                if config.simd:
+                    m.d.comb += divider.i.valid.eq(self.i.valid & ~lookup)
+                    with m.If(divider.i.valid & divider.i.ready):
+                        m.next = "DIVIDE"
+            if config.simd:
+                with m.State("DIVIDE"):
+                    chunk_words = Mux(int8_weights(simd.mode), int8_words, int8_words // 2)
+                    m.d.comb += divider.o.ready.eq(1)
+                    m.d.sync += [
+                        groups.eq(divider.o.payload),
+                        group_words.eq(
+                            simd.group_rounds * (chunk_words * config.chunks_per_word)
+                            + Mux(simd.has_min, 2 * scale_words, scale_words)
+                        ),
+                    ]
+                    with m.If(divider.o.valid):
+                        m.next = "MULTIPLY_GROUPS"
+                with m.State("MULTIPLY_GROUPS"):
+                    m.d.sync += words.eq(group_words * groups)
+                    m.next = "MULTIPLY_BLOCKS"
+                with m.State("MULTIPLY_BLOCKS"):
+                    m.d.sync += words.eq(words * simd.blocks)
+                    m.next = "KNOWN"
             with m.State("KNOWN"):
-                m.d.comb += self.known.eq(1)
-                with m.If(~self.go & ~pending.any()):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
                     m.next = "IDLE"
-
-        for q, command in enumerate(self.commands):
-            line = Signal(ADDRESS_BITS, name=f"line{q}")
-            m.d.comb += [
-                line.eq(task.address + q * task.port_stride),
-                command.valid.eq(pending[q] & self.known),
-                command.payload.address.eq(line * LINE_BYTES),
-                command.payload.words.eq(words),
-            ]
-            with m.If(command.valid & command.ready):
-                m.d.sync += pending[q].eq(0)
         return m

@@ -1,14 +1,17 @@
-"""Quantize and lower parts of a model into a memory image."""
+"""Quantize and lower a model, or parts of its layers, into a memory image."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hw.errors import LutripError
 from lutrip.options import json_option, write_json
+
+DEFAULT_PROMPT = "The capital of France is"
 
 
 def layer_range(text: str) -> tuple[int, int]:
@@ -25,35 +28,86 @@ def layer_range(text: str) -> tuple[int, int]:
 @click.option("--scheme", "scheme_name", required=True, help="Scheme: a name or a YAML file.")
 @click.option("--hw", "hardware_name", default="sim", show_default=True,
               help="Hardware configuration: a name or a YAML file.")
-@click.option("--layers", default="0:1", show_default=True, help="Decoder layers A:B.")
+@click.option("--prompt", default=None,
+              help=f"Text to continue [default: {DEFAULT_PROMPT!r}]; with --layers, text whose "
+              "activations are the inputs.")
+@click.option("--new-tokens", default=16, show_default=True, type=click.IntRange(1),
+              help="Tokens to generate.")
+@click.option("--capacity", default=None, type=click.IntRange(1),
+              help="Positions of the key-value cache [default: as many as the tokens need].")
+@click.option("--split-layers", is_flag=True,
+              help="One program for each layer, so that single layers can be simulated.")
+@click.option("--layers", default=None,
+              help="Only the linear parts of decoder layers A:B, on the prompt's activations.")
 @click.option("--parts", default="qkvo,mlp", show_default=True,
-              help="Linear parts of a layer: qkvo, mlp or both.")
-@click.option("--prompt", default=None, help="Text whose activations are the inputs.")
+              help="With --layers: linear parts of a layer, qkvo, mlp or both.")
 @click.option("--tokens", default=8, show_default=True, type=click.IntRange(1),
-              help="Tokens of the prompt to use.")
+              help="With --layers: tokens of the prompt to use.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="Build folder to write.")
 @json_option
 def command(
-    model_name: str, scheme_name: str, hardware_name: str, layers: str, parts: str,
-    prompt: str | None, tokens: int, out: Path, json_path: Path | None,
+    model_name: str, scheme_name: str, hardware_name: str, prompt: str | None, new_tokens: int,
+    capacity: int | None, split_layers: bool, layers: str | None, parts: str, tokens: int,
+    out: Path, json_path: Path | None,
 ) -> None:
-    """Quantize a layer's linear parts, lower them, and write image and program.
+    """Quantize a model, lower it, and write image and programs.
 
+    The whole model, to continue a prompt; or, with --layers, the linear parts of some layers.
     Codebooks and scales come from a calibration text that is not the prompt. The build folder
     holds image.bin and build.json.
 
     \b
     Examples:
-      lutrip compile --model smollm2-135m --scheme rowgen-2bit --out runs/rowgen
-      lutrip compile --model shape:tiny --hw tiny --scheme lut2d-tiny --parts mlp --out runs/t
+      lutrip compile --model smollm2-135m --scheme simd-w4a8 --out runs/paris
+      lutrip compile --model shape:tiny --hw tiny --scheme simd-w8a8-tiny --new-tokens 3 --out runs/t
+      lutrip compile --model smollm2-135m --scheme lut2d --layers 0:1 --out runs/layer
     """
+    if layers is None:
+        values = _whole(model_name, scheme_name, hardware_name, prompt, new_tokens, capacity,
+                        split_layers, out)
+    else:
+        values = _parts(model_name, scheme_name, hardware_name, prompt, layer_range(layers), parts,
+                        tokens, out)
+    write_json(json_path, values)
+
+
+def _whole(
+    model: str, scheme: str, hardware: str, prompt: str | None, new_tokens: int,
+    capacity: int | None, split_layers: bool, out: Path,
+) -> dict[str, Any]:
+    from rich.console import Console
+
+    from lutrip.api import compile_decoder
+
+    with Console(stderr=True).status("reading the model") as status:
+        meta = compile_decoder(
+            model, scheme, hardware, out, prompt=DEFAULT_PROMPT if prompt is None else prompt,
+            new_tokens=new_tokens, capacity=capacity, split_layers=split_layers,
+            progress=status.update)
+    residual = meta["residual"]
+    click.echo(f"{out}: {meta['image_bytes']:,} bytes, {len(meta['passes'])} passes of at most "
+               f"{meta['tokens_max']} tokens, {len(meta['prompt_tokens'])} prompt tokens and "
+               f"{meta['new_tokens']} new ones, capacity {meta['capacity']}")
+    click.echo(f"  residual: int32 in steps of {residual['scale']:.3g}, largest calibrated value "
+               f"{residual['peak']:.4g}, headroom {residual['headroom']:.1f}x")
+    for name, error in meta["function_errors"].items():
+        click.echo(f"  {name}: table within {error:.2e} of the function, over all inputs")
+    keys = ("image_bytes", "tokens_max", "capacity", "prompt_tokens", "new_tokens", "residual",
+            "function_errors", "memory_map")
+    return {"out": str(out), "passes": len(meta["passes"]), **{key: meta[key] for key in keys}}
+
+
+def _parts(
+    model: str, scheme: str, hardware: str, prompt: str | None, layers: tuple[int, int],
+    parts: str, tokens: int, out: Path,
+) -> dict[str, Any]:
     from compiler.build import write_build
     from lutrip.api import compile as compile_model
     from lutrip.api import discard_result
 
     build = compile_model(
-        model_name, scheme_name, hardware_name, layers=layer_range(layers),
+        model, scheme, hardware, layers=layers,
         parts=frozenset(part.strip() for part in parts.split(",")), prompt=prompt, tokens=tokens,
     )
     discard_result(out)
@@ -65,8 +119,8 @@ def command(
         click.echo(f"  {name}: relative error {error:.4f} against float")
     for name, error in meta["function_errors"].items():
         click.echo(f"  {name}: table within {error:.2e} of the function, over all inputs")
-    write_json(json_path, {
+    return {
         "out": str(out), "image_bytes": meta["image_bytes"],
         "instructions": len(meta["instructions"]), "tokens": len(meta["tokens"]),
         "relative_error": meta["relative_error"], "function_errors": meta["function_errors"],
-    })
+    }

@@ -4,6 +4,9 @@
 // read master in order. The testbench is the top module `tb` and calls its memory `memory`, which
 // is how the read ports reach the words without wide wires between modules.
 //
+// `prepare` (one cycle) writes the words of the file patch_RUN.bin, where there is one: records
+// {word address 32, word}, most significant byte first. The memory is idle then.
+//
 // Plusargs: words (words of the image), latency (cycles from an accepted address to its first data
 // word, at least 2), outstanding (bursts a port accepts before it answers, 1..64), rate_words and
 // rate_cycles (a port moves rate_words words in rate_cycles cycles at most).
@@ -17,6 +20,8 @@ module axi_memory #(
 ) (
     input clk,
     input rst,
+    input prepare,
+    input [31:0] run,
     input [ADDRESS_BITS-1:0] awaddr,
     input [7:0] awlen,
     input [2:0] awsize,
@@ -83,8 +88,23 @@ module axi_memory #(
     assign written = take_data;
     assign written_word = first[filled] + {24'd0, beat};
 
+    reg [WORD_BITS+31:0] record;
+    reg [8*32-1:0] name;
+    integer patch;
     integer i;
     always @(posedge clk) begin
+        if (prepare) begin
+            $sformat(name, "patch_%0d.bin", run);
+            patch = $fopen(name, "rb");
+            if (patch != 0) begin
+                got = $fread(record, patch);
+                while (got == WORD_BITS / 8 + 4) begin
+                    words[record[WORD_BITS +: 32]] <= record[WORD_BITS-1:0];
+                    got = $fread(record, patch);
+                end
+                $fclose(patch);
+            end
+        end
         if (rst) begin
             accepted <= 0;
             filled <= 0;

@@ -77,6 +77,22 @@ def write_gguf(
 
 def config_of(architecture: Architecture) -> dict[str, object]:
     """Entries of config.json."""
+    if architecture.family == "opt":
+        return {
+            "model_type": "opt", "hidden_size": architecture.width, "word_embed_proj_dim":
+            architecture.width, "num_hidden_layers": architecture.layers,
+            "num_attention_heads": architecture.heads, "ffn_dim": architecture.ffn_width,
+            "vocab_size": architecture.vocabulary, "activation_function": architecture.activation,
+            "max_position_embeddings": architecture.context, "do_layer_norm_before": True,
+            "enable_bias": architecture.linear_bias,
+            "tie_word_embeddings": architecture.tied_embeddings,
+        }
+    if architecture.family == "bloom":
+        return {
+            "model_type": "bloom", "n_embed": architecture.width, "n_layer": architecture.layers,
+            "n_head": architecture.heads, "vocab_size": architecture.vocabulary,
+            "layer_norm_epsilon": architecture.norm_epsilon, "seq_length": architecture.context,
+        }
     return {
         "model_type": architecture.family, "hidden_size": architecture.width,
         "num_hidden_layers": architecture.layers, "num_attention_heads": architecture.heads,
@@ -85,17 +101,35 @@ def config_of(architecture: Architecture) -> dict[str, object]:
         "rms_norm_eps": architecture.norm_epsilon, "rope_theta": architecture.rope_base,
         "max_position_embeddings": architecture.context, "hidden_act": "silu",
         "tie_word_embeddings": architecture.tied_embeddings,
+        "partial_rotary_factor": architecture.rotary / architecture.head_width,
+        "sliding_window": architecture.window or None,
     }
+
+
+def fused(architecture: Architecture, weights: dict[str, Floats]) -> dict[str, Floats]:
+    """Weights in which BLOOM's q of a layer has the rows of q, k and v, head by head."""
+    if architecture.family != "bloom":
+        return weights
+    joined = {}
+    for name, weight in weights.items():
+        if ".q." in name:
+            parts = [weights[name.replace(".q.", f".{linear}.")] for linear in "qkv"]
+            heads = [w.reshape(architecture.heads, 1, -1, *w.shape[1:]) for w in parts]
+            joined[name] = np.concatenate(heads, axis=1).reshape(-1, *weight.shape[1:])
+        elif not {"k", "v"} & set(name.split(".")):
+            joined[name] = weight
+    return joined
 
 
 def write_folder(
     folder: Path, architecture: Architecture, weights: dict[str, Floats], kind: str = "F32",
-    shards: int = 1,
+    shards: int = 1, prefix: str = "",
 ) -> Path:
-    """One Hugging Face folder with weights of type F32, F16 or BF16."""
+    """One Hugging Face folder with weights of type F32, F16 or BF16; labels lack ``prefix``."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config_of(architecture)))
-    labels = {safetensors_frontend._file_name(name): w for name, w in weights.items()}
+    labels = {safetensors_frontend.file_name(architecture.family, name).removeprefix(prefix): w
+              for name, w in fused(architecture, weights).items()}
     files: dict[str, str] = {}
     for shard in range(shards):
         name = f"model-{shard + 1:05}-of-{shards:05}.safetensors"

@@ -117,6 +117,8 @@ def test_unknown_architecture(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", TINY, WEIGHTS, family="mamba")
     assert message_of(path) == (f"{path}: architecture 'mamba' is not supported; "
                                 "supported are llama, qwen2, qwen3")
+    path = write_gguf(tmp_path / "b.gguf", TINY, WEIGHTS, family="bloom")
+    assert message_of(path).endswith("llama, qwen2, qwen3; give its Hugging Face folder")
 
 
 def test_missing_key(tmp_path):

@@ -10,6 +10,7 @@ from compiler.errors import FrontendError
 from compiler.frontends import packaged
 from compiler.frontends.load import load_model, load_tokenizer
 from compiler.frontends.shapes import SHAPES, load_shape
+from compiler.model import FAMILIES
 from compiler.text import DEFAULT_PROMPT
 from tests.compiler.checkpoints import TINY, random_weights, write_folder, write_gguf
 
@@ -37,7 +38,17 @@ def test_published_parameter_counts(name):
 
 
 def test_all_shapes_are_counted():
-    assert SHAPES.keys() == PARAMETERS.keys() | {"tiny"}
+    assert {name for name in SHAPES if not name.startswith("tiny")} \
+        | {"tinyllama-1.1b"} == PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_tiny_shape(family):
+    architecture = SHAPES["tiny" if family == "llama" else f"tiny-{family}"]
+    assert architecture.family == family
+    model = load_shape("shape:" + architecture.name)
+    assert all(model.tensor(name).shape == shape
+               for name, shape in architecture.required().items())
 
 
 def test_seeded_weights_do_not_depend_on_what_is_read():

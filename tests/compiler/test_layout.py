@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from compiler.image import layout
 from compiler.image.records import RecordFormat, pack_records, unpack_records
 from compiler.image.weights import WeightFormat, pack_weights, unpack_weights
+from hw.golden.dequant import dequantize32
 from hw.isa import LINE_BYTES, LutMode
 from hw.presets import load_hardware
 from tests.hw import lut_records, simd_records
@@ -95,15 +96,66 @@ def test_parameters_are_four_words_for_each_vector_word():
     n = TINY.word_elements + 3
     zero = (np.arange(n) - 2**31).astype(np.int32)
     multiplier, bias = np.arange(n, dtype=np.int16) + 100, -np.arange(n, dtype=np.int16)
-    data = layout.pack_parameters(zero, multiplier, bias, 2, TINY)
-    words = [data[i * TINY.port_bytes:(i + 1) * TINY.port_bytes] for i in range(8)]
+    data = layout.pack_parameters(zero, multiplier, bias, 2, TINY, shift1=3, shift2=40,
+                                  bias_shift=7)
+    header, rest = data[:LINE_BYTES], data[LINE_BYTES:]
+    assert header == bytes([3, 40, 7]).ljust(LINE_BYTES, b"\0")
+    words = [rest[i * TINY.port_bytes:(i + 1) * TINY.port_bytes] for i in range(8)]
     assert np.frombuffer(words[0] + words[1], "<i4").tolist() == zero[:8].tolist()
     assert np.frombuffer(words[2], "<i2").tolist() == multiplier[:8].tolist()
     assert np.frombuffer(words[7], "<i2").tolist() == [*bias[8:].tolist(), 0, 0, 0, 0, 0]
-    for actual, given_ in zip(layout.unpack_parameters(data, 2, TINY), (zero, multiplier, bias),
-                              strict=True):
+    back = layout.unpack_parameters(data, 2, TINY)
+    assert (back.shift1, back.shift2, back.bias_shift) == (3, 40, 7)
+    for actual, given_ in ((back.zero, zero), (back.multiplier, multiplier), (back.bias, bias)):
         assert actual[:n].tolist() == given_.tolist()
         assert not actual[n:].any()
+
+
+def test_uniform_parameters_serve_every_word():
+    data = layout.pack_uniform(77, TINY, shift1=1, shift2=2)
+    assert len(data) == LINE_BYTES + 4 * TINY.port_bytes
+    back = layout.unpack_parameters(data, 3, TINY, uniform=True)
+    assert back.multiplier.tolist() == [77] * 3 * TINY.word_elements
+    assert not back.zero.any()
+    assert not back.bias.any()
+
+
+@given(st.integers(-2**31, 2**31 - 1), st.integers(0, 32767), st.integers(-32767, 32767),
+       st.integers(0, 63), st.integers(0, 63), st.integers(0, 2**24 - 1))
+def test_filled_up_columns_never_have_the_largest_logit(total, multiplier, bias, s1, s2, scale):
+    """Their sums are 0, and the lowest column wins a tie."""
+    data = layout.pack_parameters(
+        np.array([0]), np.array([multiplier]), np.array([bias]), 1, TINY, shift1=s1, shift2=s2,
+        least=True)
+    table = layout.unpack_parameters(data, 1, TINY)
+    sums = np.zeros((1, TINY.word_elements), np.int64)
+    sums[0, 0] = total
+    y = dequantize32(sums, table.zero, table.multiplier, table.bias, s1, s2, np.array([scale]))
+    assert int(y[0].argmax()) == 0
+
+
+def test_norm_parameters():
+    n = TINY.word_elements + 1
+    weight, bias = np.arange(n, dtype=np.int16) + 5, -np.arange(n, dtype=np.int16)
+    data = layout.pack_norm(weight, bias, 9, 2**31 // n, 2**39 + 1, n, 2, TINY)
+    assert data[:16] == (bytes([9, 0]) + n.to_bytes(2, "little")
+                         + (2**31 // n).to_bytes(4, "little") + (2**39 + 1).to_bytes(8, "little"))
+    words = np.frombuffer(data[LINE_BYTES:LINE_BYTES + 4 * TINY.port_bytes], "<i2")
+    assert words.reshape(4, -1)[:2].tolist() == [weight[:8].tolist(), bias[:8].tolist()]
+    back = layout.unpack_norm(data, 2, TINY)
+    assert (back.shift, back.inverse, back.epsilon, back.columns) == (9, 2**31 // n, 2**39 + 1, n)
+    assert np.array_equal(back.weight[:n], weight)
+    assert np.array_equal(back.bias[:n], bias)
+    assert not back.weight[n:].any()
+
+
+def test_rows_of_embeddings_and_rotations_follow_each_other():
+    rows = np.arange(3 * 9, dtype=np.int16).reshape(3, 9)
+    data = layout.pack_embedding(rows, 2, TINY)
+    assert len(data) == 128
+    assert np.frombuffer(data[2 * TINY.port_bytes:], "<i2")[:9].tolist() == rows[1].tolist()
+    table = layout.unpack_rotations(layout.pack_rotations(rows, 2, TINY), 3, 2, TINY)
+    assert np.array_equal(table[:, :9], rows)
 
 
 def test_activations_and_function_tables_round_trip():
@@ -113,10 +165,13 @@ def test_activations_and_function_tables_round_trip():
     assert np.array_equal(back[:, :11], x)
     assert not back[:, 11:].any()
     base, delta = rng.integers(-32768, 32768, (2, 256)).astype(np.int16)
-    data = layout.pack_function(base, delta)
-    assert np.frombuffer(data, "<i2")[:4].tolist() == [base[0], delta[0], base[1], delta[1]]
-    for actual, given_ in zip(layout.unpack_function(data), (base, delta), strict=True):
-        assert np.array_equal(actual, given_)
+    data = layout.pack_function(base, delta, 21)
+    assert data[:LINE_BYTES] == bytes([21]).ljust(LINE_BYTES, b"\0")
+    first = np.frombuffer(data[LINE_BYTES:], "<i2")[:4]
+    assert first.tolist() == [base[0], delta[0], base[1], delta[1]]
+    *table, shift = layout.unpack_function(data)
+    assert np.array_equal(table, [base, delta])
+    assert shift == 21
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

@@ -104,7 +104,8 @@ def test_an_activation_table_works_in_place():
     ("stream", {"table_words": 2}, r"^y\.lut: the rows of one column group take \d words, the "),
     ("gather", {"table_words": 1, "port_bits": 64}, r"^y\.lut: the rows of one column group take "),
     ("rowgen", {"rowgen": False}, r"^y\.rowgen: hardware tiny has no row generator; use lut2d or "),
-    ("w4a8", {"simd": False}, r"^y\.simd: hardware tiny has no multiplier array; use lut2d or row"),
+    ("w4a8", {"simd": False, "log2_softmax": False},
+     r"^y\.simd: hardware tiny has no multiplier array; use lut2d or row"),
     ("w4a8", {"group_max": 8}, r"^y\.simd: weight groups of 16, hardware tiny takes multiples of "),
     ("w4a8", {"simd_depth": 2}, r"^x\.quantize: channel factors are for chunks of 4 inputs, hardw"),
     ("w4a8", {"vector_words": 3}, r"^hardware tiny: vector memory \(vector_words\) holds 3, too "),
@@ -162,5 +163,5 @@ def test_misuse():
         lower_layer(lowering, "m", {"gate": None}, "silu")
     rng = np.random.default_rng(0)
     linears = random_mlp(rng, ("w4a8",) * 3, 20, 40, TINY, 1)
-    with pytest.raises(CompileError, match=r"^m: activation 'tan' is not one of silu, gelu, relu$"):
+    with pytest.raises(CompileError, match=r"^m: activation 'tan' is not one of silu, "):
         lower_block({"m": linears}, {"m.mlp_input": random_activations(rng, 2, 20)}, "tan")

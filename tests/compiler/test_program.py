@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from compiler.build import Build, compile_graph
 from compiler.errors import VerifyError
-from compiler.image.order import check_tokens
+from compiler.image.order import check_overflow
 from compiler.image.program import decode_program
 from compiler.image.verify import ContentCheck, verify_image
 from compiler.lower.block import lower_block
@@ -112,8 +112,8 @@ def test_token_count_overflow():
     first = [(Opcode.LOAD, {"wait": 0, "post": 1 << Engine.SEARCH}) for _ in range(256)]
     later = [(Opcode.SEARCH, {"wait": 1 << Engine.LOAD, "post": 0}) for _ in range(256)]
     with pytest.raises(VerifyError, match=r"^up to 256 tokens of load for search, the counter "):
-        check_tokens([*first, *later])
-    check_tokens([*first[:255], *later[:255]])
+        check_overflow([*first, *later])
+    check_overflow([*first[:255], *later[:255]])
 
 
 def test_overlap_of_a_moved_result():
@@ -133,7 +133,7 @@ def test_reads_of_words_that_nothing_wrote():
     (LUT, Opcode.LOAD, {"destination": 1020}, r"vector words up to \d+ of 1024$"),
     (LUT, Opcode.LOAD, {"address": 1 << 20}, r"memory words up to \d+ of \d+$"),
     (LUT, Opcode.LOAD, {"words": 0}, r"\(LOAD\): words is 0$"),
-    (LUT, Opcode.LOAD, {"wait": 128}, r"wait names an engine that is not there$"),
+    (LUT, Opcode.LOAD, {"wait": 512}, r"wait names an engine that is not there$"),
     (LUT, Opcode.LOAD, {"post": 1}, r"post names its own engine$"),
     (LUT, Opcode.SEARCH, {"tokens": 9}, r"9 tokens, the hardware takes 8$"),
     (LUT, Opcode.SEARCH, {"operands": 255}, r"operand words up to \d+ of 256$"),
@@ -146,8 +146,12 @@ def test_reads_of_words_that_nothing_wrote():
     (LUT, Opcode.DRAIN, {"words": 99}, r"99 vector words from \d+ column blocks$"),
     (LUT, Opcode.DRAIN, {"stride": 1}, r"rows of its result overlap$"),
     (LUT, Opcode.ACTIVATE, {"destination": 1}, r"its result overlaps what it reads$|can overlap"),
-    (LUT, Opcode.STORE, {"address": 0}, r"writes outside the image's outputs$"),
-    (SIMD, Opcode.SIMD, {"mode": 3}, r"mode 3 is unknown$"),
+    (LUT, Opcode.STORE, {"address": 0}, r"writes outside the image's outputs and cache$"),
+    (SIMD, Opcode.SIMD, {"mode": 0, "volatile": 1}, r"volatile weights are int8 without minima$"),
+    (SIMD, Opcode.QUANTIZE, {"heads": 9}, r"\d+ rows, the hardware takes 8$"),
+    (SIMD, Opcode.DRAIN, {"mode": 3}, r"mode 3 is unknown$"),
+    (SIMD, Opcode.DRAIN, {"mode": 2}, r"\d rows, ARGMAX takes one$"),
+    (SIMD, Opcode.SIMD, {"base": 3}, r"base 3 is unknown$"),
     (SIMD, Opcode.SIMD, {"group_rounds": 0}, r"group_rounds is 0$"),
     (SIMD, Opcode.SIMD, {"group_rounds": 4}, r"are not whole groups of 4$"),
     (SIMD, Opcode.SIMD, {"shift": 0}, r"sums reach \d+, more than the 32-bit accumulator holds$"),
@@ -160,7 +164,8 @@ def test_fields_out_of_bounds(build, opcode, changes, message):
     (LUT, Opcode.LUT, {"rowgen": False, "table_words": 4}, r"the buffer holds 4$"),
     (LUT, Opcode.LUT, {"index_blocks": 1, "accumulator_words": 64}, r"index buffer holds 1$"),
     (SIMD, Opcode.LUT, {"rowgen": False}, r"the hardware has no row generator$"),
-    (SIMD, Opcode.SIMD, {"simd": False}, r"the hardware has no multiplier array$"),
+    (SIMD, Opcode.SIMD, {"simd": False, "log2_softmax": False},
+     r"the hardware has no multiplier array$"),
     (SIMD, Opcode.SIMD, {"group_max": 8}, r"weight groups of 16, the hardware takes 8$"),
 ])
 def test_hardware_that_cannot_run_it(build, opcode, changes, message):
@@ -188,7 +193,7 @@ def test_channel_factors_that_rise_or_are_too_large():
 
 
 def test_lut_sums_that_may_overflow():
-    check = ContentCheck(LUT.image.data, LUT.hardware)
+    check = ContentCheck(np.frombuffer(LUT.image.data, np.uint8), LUT.hardware)
     fields = program_of(LUT)[find(LUT, Opcode.LUT)][1]
     check.bounds[:] = 2**31 - 1000
     with pytest.raises(VerifyError, match=r"more than the 32-bit accumulator holds$"):

@@ -69,6 +69,12 @@ class ReadMemory:
                 offered = 0
 
 
+def merge(old: int, value: int, strobe: int) -> int:
+    """A word after a write to some of its bytes."""
+    mask = sum(255 << 8 * n for n in range(strobe.bit_length()) if strobe >> n & 1)
+    return old & ~mask | value & mask
+
+
 class WriteMemory:
     """Slave of an AXI4 write master; responses after random delays."""
 
@@ -77,12 +83,16 @@ class WriteMemory:
         self.error_at = error_at
         self.contents: dict[int, int] = {}
         self.bursts: list[tuple[int, int]] = []
+        self.answered = 0
+
+    def write(self, address: int, value: int, strobe: int) -> None:
+        self.contents[address] = merge(self.contents.get(address, 0), value, strobe)
 
     async def serve(self, ctx: Any, axi: Any) -> None:
         size = len(axi.wdata) // 8
-        beats: list[tuple[int, int]] = []
+        beats: list[tuple[int, int, int]] = []
         answers: list[int] = []
-        taken = responding = 0
+        taken = responding = answers_sent = 0
         while True:
             if not responding and answers and self.traffic.go():
                 responding = 1
@@ -99,19 +109,20 @@ class WriteMemory:
             )
             if responding and answered:
                 responding = 0
+                self.answered += self.bursts[answers_sent][1]
+                answers_sent += 1
             if valid and address_ready:
                 assert address % size == 0
                 assert address // PAGE_BYTES == (address + length * size) // PAGE_BYTES
                 self.bursts.append((address, length + 1))
             if data_valid and data_ready:
-                assert strobe == (1 << size) - 1
-                beats.append((value, last))
+                beats.append((value, strobe, last))
             while taken < len(self.bursts) and len(beats) >= self.bursts[taken][1]:
                 start, count = self.bursts[taken]
                 for k in range(count):
-                    value, last = beats.pop(0)
+                    value, strobe, last = beats.pop(0)
                     assert last == (k == count - 1)
-                    self.contents[start + k * size] = value
+                    self.write(start + k * size, value, strobe)
                 answers.append(taken)
                 taken += 1
 

@@ -20,18 +20,18 @@ SMALL = load_config(port_bits=64, lanes=16)
 
 
 class WriteMaster:
-    """Takes commands and words of a store engine and answers each command once.
+    """Takes commands and words of an engine; idle some cycles after all words were written.
 
     Attributes
     ----------
     image : memory bytes that the words are written to
-    answered : addresses of the answered commands
+    writes : address, data and strobes of every word, in order
     """
 
     def __init__(self, image: bytes, traffic: Traffic) -> None:
         self.image = bytearray(image)
         self.traffic = traffic
-        self.answered: list[int] = []
+        self.writes: list[tuple[int, int, int]] = []
 
     async def _take(self, ctx: Any, port: Any) -> Any:
         while True:
@@ -42,20 +42,21 @@ class WriteMaster:
             if valid and accepting:
                 return payload
 
-    async def serve(self, ctx: Any, command: Any, words: Any, written: Any) -> None:
-        size = len(words.payload) // 8
+    async def serve(self, ctx: Any, command: Any, words: Any, idle: Any) -> None:
+        size = len(words.p.strobe)
         while True:
+            ctx.set(idle, 1)
             task = await self._take(ctx, command)
+            ctx.set(idle, 0)
             assert task.address % size == 0
             for start in range(task.address, task.address + task.words * size, size):
                 word = await self._take(ctx, words)
-                self.image[start:start + size] = word.to_bytes(size, "little")
-            for _ in range(self.traffic.random.randrange(1, 8)):
+                self.writes.append((start, word.data, word.strobe))
+                for n, byte in enumerate(word.data.to_bytes(size, "little")):
+                    if word.strobe >> n & 1:
+                        self.image[start + n] = byte
+            for _ in range(self.traffic.random.randrange(8)):
                 await ctx.tick()
-            ctx.set(written, 1)
-            self.answered.append(task.address)
-            await ctx.tick()
-            ctx.set(written, 0)
 
 
 async def serve_reads(
@@ -66,6 +67,17 @@ async def serve_reads(
         *_, requested, address = await ctx.tick().sample(en, key)
         garbage = traffic.random.getrandbits(len(data))
         ctx.set(data, content(address) if requested else garbage)
+
+
+async def take_writes(ctx: Any, port: Any, table: dict[int, int], traffic: Traffic) -> None:
+    """Collect the writes of a stream of {address, data}; no address may come twice."""
+    while True:
+        accepting = traffic.go()
+        ctx.set(port.ready, accepting)
+        *_, valid, payload = await ctx.tick().sample(port.valid, port.payload)
+        if valid and accepting:
+            assert payload.address not in table
+            table[payload.address] = payload.data
 
 
 class Legal(Elaboratable):

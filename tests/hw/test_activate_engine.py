@@ -26,7 +26,8 @@ from tests.hw.engines import (
     watch_held,
 )
 
-TABLE_LINES = SEGMENTS * 4 // LINE_BYTES
+TABLE_LINES = 1 + SEGMENTS * 4 // LINE_BYTES
+"""A header line and the entries."""
 
 
 def simulate(
@@ -41,7 +42,11 @@ def simulate(
     elements = config.word_elements
     tables = rng.integers(-32768, 32768, (len(shapes), SEGMENTS, 2))
     vectors = rng.integers(-32768, 32768, (3 * 96, elements))
-    memory = ExternalMemory(tables.astype("<i2").tobytes(), Traffic(seed, chances[0]))
+    image = b"".join(
+        bytes([shape["shift"]]).ljust(LINE_BYTES, b"\xa5") + table.astype("<i2").tobytes()
+        for shape, table in zip(shapes, tables, strict=True)
+    )
+    memory = ExternalMemory(image, Traffic(seed, chances[0]))
     vector = VectorMemory([pack(row.tolist(), 16) for row in vectors], Traffic(seed, chances[1]))
     tasks = []
     for number, shape in enumerate(shapes):
@@ -52,7 +57,7 @@ def simulate(
         tasks.append({
             "address": number * TABLE_LINES, "tokens": shape["tokens"], "words": shape["words"],
             "source": source, "factor": factor, "destination": destination, "stride": stride,
-            "shift": shape["shift"], "gated": shape["gated"],
+            "gated": shape["gated"],
         })
         rows = np.add.outer(np.arange(shape["tokens"]) * stride, np.arange(shape["words"])).ravel()
         base, delta = tables[number].T
@@ -106,7 +111,7 @@ def test_steps_of_a_word(lanes):
 def test_a_word_takes_two_cycles(gated):
     one = {"tokens": 8, "words": 10, "shift": 15, "gated": gated, "in_place": 1}
     (cycles,) = simulate(load_config(activation_lanes=4), [one], 0, (1, 1))
-    assert cycles < SEGMENTS + 2 * 80 + 24
+    assert cycles < SEGMENTS + LINE_BYTES // 8 + 2 * 80 + 24
 
 
 @pytest.mark.parametrize("port", ["vector_write", "command", "request"])

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.golden.dequant import dequantize
+from hw.golden.dequant import TOKEN_SCALE_BITS, dequantize, dequantize32
 from hw.units.dequantizer import Dequantizer
 from tests.hw import formal, streams
 from tests.hw.engine_models import SMALL
 
 ELEMENTS = 2
+SCALE_MAX = (1 << TOKEN_SCALE_BITS) - 1
 
 int32 = st.integers(-(1 << 31), (1 << 31) - 1) | st.sampled_from([-(1 << 31), (1 << 31) - 1, 0])
 multiplier = st.integers(0, 32767) | st.just(32767)
@@ -26,25 +27,30 @@ word = st.fixed_dictionaries({
     "bias": st.lists(bias, min_size=ELEMENTS, max_size=ELEMENTS),
     "shift1": st.integers(0, 63) | st.integers(14, 32),
     "shift2": st.integers(0, 63) | st.integers(14, 36),
-    "scale": st.just(1) | st.integers(0, (1 << 19) - 1) | st.just((1 << 19) - 1),
+    "bias_shift": st.integers(0, 16),
+    "scale": st.just(1) | st.integers(0, SCALE_MAX) | st.just(SCALE_MAX),
 })
 delays = st.lists(st.integers(0, 3), max_size=16)
 
 
-def golden(fields: dict[str, Any]) -> list[int]:
+def golden(fields: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """``wide`` and ``narrow`` of a word."""
     columns = {
         name: np.array(fields[name], np.int64) for name in ("zero", "multiplier", "bias")
     }
+    shifts = {name: fields[name] for name in ("shift1", "shift2", "bias_shift")}
     sums, scale = np.array([fields["sums"]], np.int64), np.array([fields["scale"]])
-    result = dequantize(
-        sums, **columns, shift1=fields["shift1"], shift2=fields["shift2"], token_scale=scale
+    wide, narrow = (
+        function(sums, **columns, **shifts, token_scale=scale)[0].tolist()
+        for function in (dequantize32, dequantize)
     )
-    return [int(value) for value in result[0]]
+    return wide, narrow
 
 
 def check(words: list[dict[str, Any]], gaps: list[int], stalls: list[int]) -> None:
     received = streams.run(Dequantizer(SMALL, ELEMENTS), words, len(words), gaps, stalls)
-    assert [list(result) for result in received] == [golden(f) for f in words]
+    results = [(list(result.wide), list(result.narrow)) for result in received]
+    assert results == [golden(fields) for fields in words]
 
 
 @settings(max_examples=20)
@@ -59,11 +65,13 @@ def test_extremes():
         {
             "sums": [value, value], "zero": [value, -value - 1], "multiplier": [32767, 1],
             "bias": [-32768, 32767], "shift1": shift1, "shift2": shift2, "scale": scale,
+            "bias_shift": bias_shift,
         }
         for value in (low, high)
         for shift1 in (0, 1, 15, 16, 47, 48, 63)
-        for shift2 in (0, 18, 35, 36, 49, 50, 63)
-        for scale in (0, 1, (1 << 19) - 1)
+        for shift2 in (0, 18, 36, 54, 55, 63)
+        for scale in (0, 1, SCALE_MAX)
+        for bias_shift in (0, 15, 16)
     ]
     check(words, [], [])
 
@@ -72,7 +80,7 @@ def test_ties_round_upward():
     ties = [
         {
             "sums": [value, 2 * value], "zero": [0, 0], "multiplier": [1, 1], "bias": [0, 0],
-            "shift1": shift, "shift2": 2 - shift, "scale": 1,
+            "shift1": shift, "shift2": 2 - shift, "scale": 1, "bias_shift": 0,
         }
         for value in range(-6, 7)
         for shift in (0, 1, 2)
@@ -82,7 +90,7 @@ def test_ties_round_upward():
 
 def test_one_word_each_cycle():
     fields = {"sums": [1, 2], "zero": [0, 0], "multiplier": [1, 1], "bias": [0, 0], "scale": 1}
-    check([fields | {"shift1": 0, "shift2": 0}] * 40, [], [0] * 40)
+    check([fields | {"shift1": 0, "shift2": 0, "bias_shift": 1}] * 40, [], [0] * 40)
 
 
 def test_output_is_held(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hw.fixed import round_shift
-from hw.units.group_scaler import LATENCY, GroupScaler, mass_bits
+from hw.units.group_scaler import DOT_BITS, LATENCY, GroupScaler, mass_bits
 from hw.units.packed_dot import dot_bits, int4_dot_bits
 from tests.hw.engines import load_config
 
@@ -51,6 +51,10 @@ def scaled(rows, shift):
     sim.add_testbench(drive)
     sim.run()
     return sums[LATENCY:]
+
+
+def test_config_has_dots_that_one_multiplier_does_not_take():
+    assert dot_bits(SMALL) > DOT_BITS
 
 
 @given(rows=ROWS, shift=st.integers(0, 63))

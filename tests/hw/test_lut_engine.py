@@ -10,7 +10,6 @@ import pytest
 from amaranth import Module, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,10 +18,12 @@ from hw.config import HardwareConfig
 from hw.errors import ConfigError
 from hw.golden.lookup import rowgen_sums, table_sums
 from hw.interfaces import ReadCommand, task_layout
-from hw.isa import LutMode, Opcode
+from hw.isa import LINE_BYTES, LutMode, Opcode
 from hw.units.lut_engine import LutEngine
 from hw.units.record_fetch import RecordFetch
 from tests.hw import formal
+from tests.hw.engines import Traffic
+from tests.hw.linear_bench import run_linear
 from tests.hw.lut_records import MINI, TINY, WIDE, pack_records
 
 
@@ -80,92 +81,22 @@ def layer(
 def run(
     config: HardwareConfig, layers: list[Layer], stall: float = 0.0, seed: int = 0
 ) -> tuple[NDArray[np.int64], dict[str, int], int]:
-    """Accumulator words of bank 0 after all layers, event counts and cycles."""
-    dut = LutEngine(config)
-    words = np.zeros((config.accumulator_words, config.lanes), np.int64)
-    counts = dict.fromkeys(("lut_steps", "rowgen_rows", "row_reads", "table_words"), 0)
-    last_use: dict[int, int] = {}
-    cycles = 0
-    current: list[Layer] = []
-
-    async def program(ctx: Any) -> None:
-        nonlocal cycles
-        for item in layers:
-            current[:] = [item]
-            ctx.set(dut.task.payload, {"opcode": Opcode.LUT, **item.fields})
-            ctx.set(dut.task.valid, 1)
-            for _ in range(20000):
-                *_, done = await ctx.tick().sample(dut.task.ready)
-                cycles += 1
-                if done:
-                    break
-            else:
-                raise TimeoutError("the instruction does not complete")
-        ctx.set(dut.task.valid, 0)
-        for _ in range(4):
-            await ctx.tick()
-
-    def memory(port: int) -> Any:
-        random = np.random.default_rng(seed * 100 + port)
-
-        async def serve(ctx: Any) -> None:
-            commands, out = dut.commands[port], dut.words[port]
-            pending: list[int] = []
-            while True:
-                offered = bool(pending) and random.random() >= stall
-                ctx.set(out.valid, offered)
-                if offered:
-                    ctx.set(out.payload, pending[0])
-                ctx.set(commands.ready, random.random() >= stall)
-                *_, moved, asked, payload = await ctx.tick().sample(
-                    out.valid & out.ready, commands.valid & commands.ready, commands.payload
-                )
-                if moved:
-                    pending.pop(0)
-                if asked:
-                    assert payload.words > 0
-                    size = config.port_bytes
-                    assert payload.address % size == 0
-                    for word in range(payload.words):
-                        place = payload.address + word * size
-                        text = current[0].memory[place:place + size]
-                        assert len(text) == size
-                        pending.append(int.from_bytes(text, "little"))
-
-        return serve
-
-    async def operand_store(ctx: Any) -> None:
-        while True:
-            *_, en, address = await ctx.tick().sample(dut.operand.en, dut.operand.address)
-            # Data that nobody asked for is poison.
-            poison = (1 << config.word_elements * 8) - 1
-            ctx.set(dut.operand.data, current[0].operands[address] if en else poison)
-
-    async def accumulate(ctx: Any) -> None:
-        sums, now = dut.sums, 0
-        while True:
-            *_, valid, bank, address, first, values, events = await ctx.tick().sample(
-                sums.valid, sums.bank, sums.address, sums.first, sums.sums, dut.events
-            )
-            now += 1
-            for name in counts:
-                counts[name] += events[name]
-            if valid:
-                assert bank == current[0].fields.get("bank", 0)
-                assert now - last_use.get(address, -9) > 2
-                last_use[address] = now
-                added = np.array([values[lane] for lane in range(config.lanes)])
-                words[address] = added + (0 if first else words[address])
-
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
-    sim.add_testbench(program)
-    for port in range(config.weight_ports):
-        sim.add_testbench(memory(port), background=True)
-    sim.add_testbench(operand_store, background=True)
-    sim.add_testbench(accumulate, background=True)
-    sim.run()
-    return words, counts, cycles
+    """Accumulator words of bank 0 (or 1, if used) after all layers, event counts and cycles."""
+    image, operands, tasks = b"", {}, []
+    for number, item in enumerate(layers):
+        shift = 4096 * number
+        tasks.append((Opcode.LUT, item.fields | {
+            "address": item.fields["address"] + len(image) // LINE_BYTES,
+            "operands": item.fields["operands"] + shift, "bank": item.fields.get("bank", 0),
+        }))
+        operands |= {address + shift: word for address, word in item.operands.items()}
+        image += item.memory
+    banks = np.zeros((2, config.accumulator_words, config.lanes), np.int64)
+    counts, cycles = run_linear(
+        config, tasks, [image] * config.weight_ports, operands, {}, banks,
+        Traffic(seed, 1 - stall), limit=20000,
+    )
+    return banks[layers[0].fields.get("bank", 0)], counts, sum(cycles)
 
 
 def check(config: HardwareConfig, item: Layer, stall: float = 0.0, seed: int = 0) -> dict[str, int]:
@@ -216,6 +147,7 @@ def test_any_shape_under_back_pressure(
     reads = rounds * fields["slices"] * tokens * -(-blocks // blocks_per_group) * MINI.positions
     index_words = fields["record_words"] - fields["table_words"]
     bundles = tokens * fields["bundle_words"] if mode == LutMode.GATHER else fields["table_words"]
+    del counts["prefetched_words"]
     assert counts == {
         "lut_steps": steps,
         "row_reads": reads,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ WORDS = 4
 @settings(max_examples=15)
 @given(st.integers(0, 1 << 30), st.sampled_from([0.3, 1.0]))
 def test_nibbles_are_written(seed, chance):
-    """Two writers fill single nibbles; reads return what earlier cycles wrote."""
+    """Three writers fill single nibbles; reads return what earlier cycles wrote."""
     config = load_config(port_bits=64)
     rng = random.Random(seed)
     dut = OperandStore(config)
@@ -23,7 +24,7 @@ def test_nibbles_are_written(seed, chance):
 
     async def drive(ctx):
         memory = [0] * WORDS
-        offers: list[tuple[int, int, int] | None] = [None, None]
+        offers: list[tuple[int, int, int] | None] = [None] * len(dut.writes)
         expected = None
         for _ in range(120):
             for n, port in enumerate(dut.writes):
@@ -61,21 +62,43 @@ def test_factors_and_scales(seed):
     rng = random.Random(seed)
     dut = OperandStore(config)
 
-    async def drive(ctx):
-        for write, read in ((dut.alpha_write, dut.alpha_read), (dut.scale_write, dut.scale_read)):
-            width, addresses = len(write.data), 1 << len(write.address)
-            entries = {rng.randrange(addresses): rng.getrandbits(width) for _ in range(20)}
-            entries[addresses - 1] = (1 << width) - 1
-            for address, value in entries.items():
-                ctx.set(write.valid, 1)
-                ctx.set(write.address, address)
-                ctx.set(write.data, value)
-                await ctx.tick()
-            ctx.set(write.valid, 0)
-            ctx.set(read.en, 1)
-            for address, value in entries.items():
-                ctx.set(read.address, address)
-                await ctx.tick()
-                assert ctx.get(read.data) == value
+    async def put(ctx, port, entries):
+        for address, value in entries:
+            ctx.set(port.payload, {"address": address, "data": value})
+            ctx.set(port.valid, 1)
+            await ctx.tick().until(port.ready)
+            ctx.set(port.valid, 0)
 
-    simulate(dut, [drive], [], 200)
+    async def check(ctx, read, entries):
+        ctx.set(read.en, 1)
+        for address, value in entries.items():
+            ctx.set(read.address, address)
+            await ctx.tick()
+            assert ctx.get(read.data) == value
+
+    def entries_of(memory):
+        width, addresses = len(memory.data), 1 << len(memory.address)
+        entries = {rng.randrange(addresses): rng.getrandbits(width) for _ in range(20)}
+        return entries | {addresses - 1: (1 << width) - 1}
+
+    factors, scales = entries_of(dut.alpha_read), entries_of(dut.scale_read)
+    shares = [list(scales.items())[n::2] for n in range(2)]
+    written = []
+
+    async def write_scales(ctx, number):
+        await put(ctx, dut.scale_writes[number], shares[number])
+        written.append(number)
+
+    async def drive(ctx):
+        write = dut.alpha_write
+        for address, value in factors.items():
+            ctx.set(write.valid, 1)
+            ctx.set(write.address, address)
+            ctx.set(write.data, value)
+            await ctx.tick()
+        ctx.set(write.valid, 0)
+        await check(ctx, dut.alpha_read, factors)
+        assert sorted(written) == [0, 1]
+        await check(ctx, dut.scale_read, scales)
+
+    simulate(dut, [drive], [partial(write_scales, number=n) for n in range(2)], 200)

@@ -4,26 +4,31 @@ import dataclasses
 
 import numpy as np
 import pytest
-from amaranth import Const, Module, Signal, signed
+from amaranth import Const, Module, Mux, Signal, signed
 from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.golden.softmax import LOG2_BITS, log2_weights
 from hw.isa import SimdMode
+from hw.units.delay import delayed
 from hw.units.packed_dot import LATENCY, PackedDot
-from hw.units.packed_multiplier import pack_activation
+from hw.units.packed_multiplier import pack_activation, split_power
 from tests.hw.engines import load_config, pack
 
 SMALL = load_config(port_bits=64, lanes=16)
-ONE_INPUT = dataclasses.replace(SMALL, lanes=64, simd_depth=1)
+ONE_INPUT = dataclasses.replace(SMALL, simd=False, simd_depth=1, log2_softmax=False)
+TWO_INPUTS = dataclasses.replace(SMALL, simd_depth=2)
 CASES = 1 << 16
+INT8 = (SimdMode.W8A8, SimdMode.W8L4)
 
 
 class Exhaustive(Elaboratable):
     """Counts through the operands of one product, one case a cycle, and counts wrong results.
 
-    Of W8A8's second weight, which the count has no room for, ``w1`` is taken.
+    Of the second int8 weight, which the count has no room for, ``w1`` is taken. W8L4's codes are
+    counted with the first weight; there a second input is 0.
     """
 
     def __init__(self, mode, w1):
@@ -32,19 +37,25 @@ class Exhaustive(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.dot = dot = PackedDot(ONE_INPUT)
+        log2 = self.mode == SimdMode.W8L4
+        m.submodules.dot = dot = PackedDot(TWO_INPUTS if log2 else ONE_INPUT)
         operands = [self.cycle[:16]]
         for n in range(LATENCY):
             operands.append(Signal(16, name=f"operands{n}"))
             m.d.sync += operands[-1].eq(operands[-2])
         w0, w1, byte = self.split(operands[0])
+        if log2:
+            packed, upper = split_power(byte)
+            m.d.comb += dot.upper.eq(delayed(m, upper, 2, "upper"))
+        else:
+            packed = pack_activation(dot.mode, byte)
         m.d.sync += self.cycle.eq(self.cycle + 1)
         m.d.comb += [
             dot.mode.eq(self.mode),
             dot.step.valid.eq(1),
             dot.step.first.eq(1),
             dot.step.last.eq(1),
-            dot.activations[0].eq(pack_activation(dot.mode, byte)),
+            dot.activations[0].eq(packed),
             dot.bytes[0].eq(w0),
             dot.bytes[1].eq(w1),
             dot.nibbles[0].eq(w0),
@@ -54,6 +65,8 @@ class Exhaustive(Elaboratable):
         if self.mode == SimdMode.W4A4:
             even, odd = byte[:4].as_signed(), byte[4:].as_signed()
             pairs = [(dot.odd_dots[0], w0 * odd), (dot.odd_dots[1], w1 * odd)]
+        elif self.mode == SimdMode.W8L4:
+            even, pairs = Mux(byte == 15, 0, (1 << LOG2_BITS) >> byte), []
         else:
             even, pairs = byte.as_signed(), []
         pairs += [(dot.dots[0], w0 * even), (dot.dots[1], w1 * even)]
@@ -63,17 +76,19 @@ class Exhaustive(Elaboratable):
 
     def split(self, operands):
         """Weights and activation byte of a case."""
+        if self.mode == SimdMode.W8L4:
+            return operands[4:12].as_signed(), Const(self.w1, signed(8)), operands[:4]
         if self.mode == SimdMode.W8A8:
             return operands[8:].as_signed(), Const(self.w1, signed(8)), operands[:8]
         return operands[8:12].as_signed(), operands[12:].as_signed(), operands[:8]
 
 
-def wrong_cases(mode, w1=0):
+def wrong_cases(mode, w1=0, cases=CASES):
     dut = Exhaustive(mode, w1)
     wrong = []
 
     async def run(ctx):
-        await ctx.tick().repeat(CASES + LATENCY)
+        await ctx.tick().repeat(cases + LATENCY)
         wrong.append(ctx.get(dut.wrong))
 
     sim = Simulator(dut)
@@ -96,6 +111,11 @@ def test_int8_weights_are_exact_for_all_operands(w1):
     assert wrong_cases(SimdMode.W8A8, w1) == 0
 
 
+@pytest.mark.parametrize("w1", [-128, -1, 127])
+def test_log2_products_are_exact_for_all_codes_and_weights(w1):
+    assert wrong_cases(SimdMode.W8L4, w1, 1 << 12) == 0
+
+
 def run_groups(mode, groups, config=SMALL):
     """Dot products [2 columns, 2 tokens] of groups of weights, activations and factors.
 
@@ -106,8 +126,13 @@ def run_groups(mode, groups, config=SMALL):
     m.submodules.dut = dut
     activations = [Signal(8, name=f"a{k}") for k in range(config.simd_depth)]
     for k, byte in enumerate(activations):
-        m.d.comb += dut.activations[k].eq(pack_activation(dut.mode, byte))
-    columns, bits = (dut.bytes, 8) if mode == SimdMode.W8A8 else (dut.nibbles, 4)
+        power, upper = split_power(byte[:4])
+        m.d.comb += [
+            dut.activations[k].eq(
+                Mux(dut.mode == SimdMode.W8L4, power, pack_activation(dut.mode, byte))),
+            dut.upper[k].eq(delayed(m, upper, 2, f"upper{k}")),
+        ]
+    columns, bits = (dut.bytes, 8) if mode in INT8 else (dut.nibbles, 4)
     trace, ends = [], []
 
     async def cycle(ctx, step):
@@ -145,6 +170,7 @@ def run_groups(mode, groups, config=SMALL):
 
 def check_groups(mode, groups, config=SMALL):
     for (weights, a, alphas), dots in zip(groups, run_groups(mode, groups, config), strict=True):
+        a = log2_weights(a) if mode == SimdMode.W8L4 else a
         factors = 1 << alphas.astype(np.int64)
         for token in range(2 if mode == SimdMode.W4A4 else 1):
             products = weights.astype(np.int64) * a[token].astype(np.int64)
@@ -152,44 +178,47 @@ def check_groups(mode, groups, config=SMALL):
 
 
 def limits(mode):
-    """Extreme weights and activations."""
-    weights = (-128, 127) if mode == SimdMode.W8A8 else (-8, 7)
-    return weights, 7 if mode == SimdMode.W4A4 else 127
+    """Extreme weights, activations and factors."""
+    weights = (-128, 127) if mode in INT8 else (-8, 7)
+    if mode == SimdMode.W8L4:
+        return weights, (0, 15), 0
+    limit = 7 if mode == SimdMode.W4A4 else 127
+    return weights, (-limit, limit), 4
 
 
 @settings(max_examples=15)
 @given(mode=st.sampled_from(SimdMode), seed=st.integers(0, 2**32 - 1))
 def test_groups_are_shifted_sums(mode, seed):
     rng = np.random.default_rng(seed)
-    (low, high), limit = limits(mode)
+    (low, high), activations, alpha = limits(mode)
     groups = []
     for chunks in rng.integers(1, SMALL.group_max // SMALL.simd_depth, 5, endpoint=True):
         shape = (2, chunks, SMALL.simd_depth)
         groups.append((
             rng.integers(low, high, shape, endpoint=True),
-            rng.integers(-limit, limit, shape, endpoint=True),
-            np.sort(rng.integers(0, 4, chunks, endpoint=True))[::-1],
+            rng.integers(*activations, (2, *shape[1:]), endpoint=True),
+            np.sort(rng.integers(0, alpha, chunks, endpoint=True))[::-1],
         ))
     check_groups(mode, groups)
 
 
 @pytest.mark.parametrize("mode", SimdMode, ids=lambda mode: mode.name)
 def test_longest_group_of_extremes(mode):
-    weights, limit = limits(mode)
+    weights, activations, alpha = limits(mode)
     chunks = SMALL.group_max // SMALL.simd_depth
     shape = (2, chunks, SMALL.simd_depth)
     check_groups(mode, [
-        (np.full(shape, w), np.full(shape, a), np.full(chunks, 4))
-        for w in weights for a in (-limit, limit)
+        (np.full(shape, w), np.full(shape, a), np.full(chunks, alpha))
+        for w in weights for a in activations
     ])
 
 
 @pytest.mark.parametrize("mode", SimdMode, ids=lambda mode: mode.name)
 def test_eight_extreme_products_fit_the_packed_sum(mode):
-    weights, limit = limits(mode)
+    weights, activations, alpha = limits(mode)
     deep = dataclasses.replace(SMALL, port_bits=128, lanes=32, simd_depth=8)
     shape = (2, 2, deep.simd_depth)
     check_groups(mode, [
-        (np.full(shape, w), np.full(shape, a), np.array([3, 0]))
-        for w in weights for a in (-limit, limit)
+        (np.full(shape, w), np.full(shape, a), np.array([min(3, alpha), 0]))
+        for w in weights for a in (*activations, *((7, 6) if mode == SimdMode.W8L4 else ()))
     ], deep)

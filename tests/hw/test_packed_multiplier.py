@@ -7,6 +7,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
 
 from hw.golden import packing
+from hw.golden.softmax import log2_weights
 from hw.isa import SimdMode
 from hw.units.packed_multiplier import PackedMultiplier, pack_activation
 
@@ -104,7 +105,19 @@ def multiply(mode, rows):
     return np.array(products, np.int64)
 
 
-@pytest.mark.parametrize("mode", SimdMode, ids=lambda mode: mode.name)
+def test_log2_codes_split_into_powers_that_fit():
+    codes = np.arange(16)
+    powers, upper = packing.split_powers(codes)
+    assert (powers << packing.UPPER_SHIFT * upper == log2_weights(codes)).all()
+    assert powers.max() == 128
+    for w in (-128, 127):
+        packed = packing.pack_int8(np.int64(w), np.int64(w))
+        low, high = packing.unpack_int8(packing.DEPTH * powers.max() * packed)
+        assert (low, high) == (packing.DEPTH * 128 * w, packing.DEPTH * 128 * w)
+
+
+@pytest.mark.parametrize(
+    "mode", [SimdMode.W4A4, SimdMode.W4A8, SimdMode.W8A8], ids=lambda mode: mode.name)
 def test_circuit_multiplies_as_packed_by_golden(mode):
     edges = INT8[[0, 1, 64, 127, 128, 129, 192, 255]] if mode == SimdMode.W8A8 else INT4[::3]
     bytes_ = INT8[::17] if mode == SimdMode.W8A8 else INT8[::5]

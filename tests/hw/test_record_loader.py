@@ -35,7 +35,11 @@ def test_words_reach_their_buffers(
     written: list[tuple[int, str, int, int]] = []
 
     async def send(ctx: Any) -> None:
-        ctx.set(dut.record, {"table_words": table, "low_words": low, "high_words": high})
+        ctx.set(dut.record, {"table_words": table, "low_words": low, "high_words": high,
+                             "rounds": ROUNDS})
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
         for word in range(len(expected)):
             for _ in range(gaps[word] if word < len(gaps) else 0):
                 await ctx.tick()
@@ -43,6 +47,8 @@ def test_words_reach_their_buffers(
             ctx.set(dut.words.valid, 1)
             await ctx.tick().until(dut.words.ready)
             ctx.set(dut.words.valid, 0)
+        # What follows belongs to the next instruction.
+        ctx.set(dut.words.valid, 1)
 
     async def read(ctx: Any) -> None:
         for number in range(ROUNDS):

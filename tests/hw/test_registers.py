@@ -167,8 +167,8 @@ def test_status_errors_and_interrupt():
         assert await host.read(OFFSETS["status"]) == 0
         await host.write(OFFSETS["control"], 1)
         ctx.set(dut.busy, 0b101)
-        ctx.set(dut.waiting, 0b1000000)
-        assert await host.read(OFFSETS["status"]) == RUNNING | 0b101 << 8 | 0b1000000 << 16
+        ctx.set(dut.waiting, 0b100000000)
+        assert await host.read(OFFSETS["status"]) == RUNNING | 0b101 << 8 | 0b100000000 << 20
         ctx.set(dut.errors.read, 1)
         await ctx.tick()
         ctx.set(dut.errors.read, 0)
@@ -191,7 +191,7 @@ def test_status_errors_and_interrupt():
         assert ctx.get(dut.irq)
         assert await host.read(OFFSETS["status"]) & 15 == ERROR | HANG
         assert await host.read(OFFSETS["errors"]) == 8
-        assert await host.read(OFFSETS["hang_engines"]) == 0b11 | 0b1110 << 8
+        assert await host.read(OFFSETS["hang_engines"]) == 0b11 | 0b1110 << 16
 
     session(script)
 

@@ -1,24 +1,18 @@
 """Multiplier array engine against `hw.golden.multiplier`, with random stalls of the ports."""
 
 import dataclasses
-from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from amaranth import Cat, Module, Signal
-from amaranth.hdl import Elaboratable
-from amaranth.lib import data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.config import HardwareConfig
 from hw.golden.multiplier import group_sums
-from hw.interfaces import task_layout
+from hw.golden.softmax import log2_weights
 from hw.isa import LINE_BYTES, Opcode, SimdMode
-from hw.units.simd_engine import SimdEngine
-from hw.units.weight_region import WeightRegion
-from tests.hw.engines import ExternalMemory, Traffic, count, load_config, run_tasks, watch_held
-from tests.hw.formal import prove_held
+from tests.hw.engines import Traffic, load_config
+from tests.hw.linear_bench import run_linear
 from tests.hw.simd_records import alpha_words, operand_words, weight_regions
 
 SMALL = load_config(port_bits=64, lanes=16)
@@ -27,9 +21,6 @@ CONFIGS = {
     "two_chunks": dataclasses.replace(SMALL, simd_depth=2),
     "one_port": dataclasses.replace(SMALL, simd_depth=2, weight_ports=1),
 }
-REST = 2
-"""Cycles from a use of an accumulator word to the next."""
-
 
 @dataclasses.dataclass
 class Layer:
@@ -45,111 +36,109 @@ class Layer:
     alphas: np.ndarray
     scales: np.ndarray
     minima: np.ndarray | None
+    plain: int = 0
 
     def golden(self, config):
         minima = np.zeros_like(self.scales) if self.minima is None else self.minima
-        return group_sums(self.x, self.weights, self.alphas, self.scales, minima,
+        log2 = self.mode == SimdMode.W8L4
+        x = log2_weights(self.x).astype(np.int32) if log2 else self.x
+        alphas = np.zeros_like(self.alphas) if self.plain or log2 else self.alphas
+        return group_sums(x, self.weights, alphas, self.scales, minima,
                           self.group_rounds * config.word_elements, self.shift)
 
 
 def make_layer(config, rng, mode, *, tokens, blocks, groups, group_rounds, has_min, first=1,
-               extreme=False):
+               plain=0, extreme=False):
     """Random operands; extreme: largest magnitudes, sign by row or column."""
     inputs = groups * group_rounds * config.word_elements
     columns = blocks * config.lanes
     limit = 7 if mode == SimdMode.W4A4 else 127
-    low, high = (-128, 127) if mode == SimdMode.W8A8 else (-8, 7)
+    low, high = (-128, 127) if mode in (SimdMode.W8A8, SimdMode.W8L4) else (-8, 7)
     x = rng.integers(-limit, limit, (tokens, inputs), endpoint=True)
     weights = rng.integers(low, high, (columns, inputs), endpoint=True)
     chunks = group_rounds * config.chunks_per_word
     alphas = -np.sort(-rng.integers(0, 4, (groups, chunks), endpoint=True)).reshape(-1)
+    if mode == SimdMode.W8L4:
+        x = rng.integers(0, 16, x.shape)
     if extreme:
-        x = np.where(rng.integers(0, 2, (tokens, 1)), limit, -limit) * np.ones_like(x)
+        peaks = (0, 0) if mode == SimdMode.W8L4 else (limit, -limit)
+        x = np.where(rng.integers(0, 2, (tokens, 1)), *peaks) * np.ones_like(x)
         weights = np.where(rng.integers(0, 2, (columns, 1)), high, low) * np.ones_like(weights)
         alphas = np.full_like(alphas, 4)
     scales = rng.integers(-(1 << 15), 1 << 15, (groups, columns))
     minima = rng.integers(-(1 << 15), 1 << 15, (groups, columns)) if has_min else None
-    return Layer(mode, group_rounds, int(rng.integers(14, 24)) if not extreme else 16, first,
+    # Extremes must not exceed 32 bits.
+    shift = 18 if mode == SimdMode.W8L4 else 16
+    return Layer(mode, group_rounds, int(rng.integers(14, 24)) if not extreme else shift, first,
                  int(rng.integers(0, 2)), x.astype(np.int8), weights.astype(np.int8),
                  alphas.astype(np.uint8), scales.astype(np.int16),
-                 None if minima is None else minima.astype(np.int16))
+                 None if minima is None else minima.astype(np.int16), plain)
 
 
-async def accumulate(ctx, sums, banks):
-    """Keep accumulator banks; a word that is used again too early is an error."""
-    last_use, cycle = {}, 0
-    while True:
-        *_, valid, bank, address, first, values = await ctx.tick().sample(
-            sums.valid, sums.bank, sums.address, sums.first, sums.sums
-        )
-        cycle += 1
-        if valid:
-            assert cycle - last_use.get((bank, address), -REST) >= REST
-            last_use[bank, address] = cycle
-            row = np.array(list(values), np.int64)
-            banks[bank][address] = row if first else banks[bank][address] + row
+@dataclasses.dataclass
+class Program:
+    """SIMD instructions with the memories that they read, and what they add up to."""
 
+    config: HardwareConfig
+    contents: list[bytearray]
+    operands: dict = dataclasses.field(default_factory=dict)
+    alphas: dict = dataclasses.field(default_factory=dict)
+    tasks: list = dataclasses.field(default_factory=list)
+    layers: list = dataclasses.field(default_factory=list)
 
-async def serve(ctx, port, words, traffic):
-    """Words of a dictionary in the cycle after a request, else garbage."""
-    while True:
-        *_, en, address = await ctx.tick().sample(port.en, port.address)
-        garbage = traffic.random.getrandbits(len(port.data))
-        ctx.set(port.data, words[address] if en else garbage)
-
-
-def run(config, layers, seed=0, chance=1.0):
-    """Check the sums of layers that run one by one; returns event totals and cycles of each."""
-    rng = np.random.default_rng(seed)
-    dut = SimdEngine(config)
-    operands, alphas, tasks = {}, {}, []
-    contents = [bytearray(rng.bytes(LINE_BYTES)) for _ in range(config.weight_ports)]
-    for number, layer in enumerate(layers):
-        int4 = layer.mode == SimdMode.W4A4
+    def add(self, layer, volatile=0):
+        """Place a layer's operands behind those of the layers before."""
+        config, number = self.config, len(self.tasks)
         tokens, blocks = len(layer.x), len(layer.weights) // config.lanes
-        base, alpha_base = 4096 * number + 7, 1024 * number + 3
-        operands |= dict(enumerate(operand_words(config, layer.x, int4), base))
-        alphas |= dict(enumerate(alpha_words(config, layer.alphas), alpha_base))
+        base, alpha_base = 4096 * number + 7, 64 * number + 3
+        int8 = layer.mode in (SimdMode.W8A8, SimdMode.W8L4)
+        self.operands |= dict(enumerate(
+            operand_words(config, layer.x, layer.mode == SimdMode.W4A4), base))
+        if not layer.plain and layer.mode != SimdMode.W8L4:
+            self.alphas |= dict(enumerate(alpha_words(config, layer.alphas), alpha_base))
         regions = weight_regions(config, layer.weights, layer.scales, layer.minima,
-                                 layer.group_rounds * config.word_elements,
-                                 layer.mode == SimdMode.W8A8)
-        stride = len(regions[0]) // LINE_BYTES
-        line = len(contents[0]) // LINE_BYTES
-        for q in range(config.weight_ports):
+                                 layer.group_rounds * config.word_elements, int8)
+        line = len(self.contents[0]) // LINE_BYTES
+        for content in self.contents:
             for region in regions:
-                contents[q] += region
-        tasks.append({
-            "address": line, "port_stride": stride, "mode": int(layer.mode),
+                content += region
+        self.layers.append(layer)
+        self.tasks.append((Opcode.SIMD, {
+            "address": line, "port_stride": len(regions[0]) // LINE_BYTES, "mode": layer.mode,
             "has_min": layer.minima is not None,
             "rounds": layer.x.shape[1] // config.word_elements, "tokens": tokens,
             "blocks": blocks, "group_rounds": layer.group_rounds, "shift": layer.shift,
             "operands": base, "alphas": alpha_base, "accumulator": 5, "bank": layer.bank,
-            "first": layer.first,
-        })
-    banks = rng.integers(-1000, 1000, (2, 64, config.lanes))
-    expected = banks.copy()
-    totals = {}
-    traffic = Traffic(seed, chance)
-    external = [ExternalMemory(bytes(content), traffic) for content in contents]
-    cycles = run_tasks(dut, tasks, [
-        *(partial(external[q].serve, command=dut.commands[q], words=dut.words[q])
-          for q in range(config.weight_ports)),
-        *(partial(watch_held, port=command) for command in dut.commands),
-        partial(serve, port=dut.operand, words=operands, traffic=traffic),
-        partial(serve, port=dut.alpha, words=alphas, traffic=traffic),
-        partial(accumulate, sums=dut.sums, banks=banks),
-        partial(count, events=dut.events, totals=totals),
-    ], limit=8000)
+            "first": layer.first, "plain": layer.plain, "volatile": volatile,
+        }))
 
+    def check(self, rng, seed, chance):
+        """Run the instructions one by one; returns event totals and cycles of each."""
+        config = self.config
+        banks = rng.integers(-1000, 1000, (2, 64, config.lanes))
+        expected = banks.copy()
+        totals, cycles = run_linear(config, self.tasks, [bytes(one) for one in self.contents],
+                                    self.operands, self.alphas, banks, Traffic(seed, chance))
+        for layer in self.layers:
+            golden = layer.golden(config).reshape(
+                len(layer.x) * len(layer.weights) // config.lanes, -1)
+            words = expected[layer.bank, 5:5 + len(golden)]
+            words[:] = golden if layer.first else words + golden
+        assert (banks == expected).all()
+        return totals, cycles
+
+
+def run(config, layers, seed=0, chance=1.0, volatile=0):
+    """Check the sums of layers that run one by one; returns event totals and cycles of each."""
+    rng = np.random.default_rng(seed)
+    contents = [bytearray(rng.bytes(LINE_BYTES)) for _ in range(config.weight_ports)]
+    program = Program(config, contents)
     for layer in layers:
-        golden = layer.golden(config).reshape(len(layer.x) * len(layer.weights) // config.lanes, -1)
-        words = expected[layer.bank, 5:5 + len(golden)]
-        words[:] = golden if layer.first else words + golden
-    assert (banks == expected).all()
-    return totals, cycles
+        program.add(layer, volatile)
+    return program.check(rng, seed, chance)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     name=st.sampled_from(sorted(CONFIGS)),
     seed=st.integers(0, 2**32 - 1),
@@ -162,6 +151,7 @@ def run(config, layers, seed=0, chance=1.0):
         "group_rounds": st.integers(1, 4),
         "has_min": st.booleans(),
         "first": st.integers(0, 1),
+        "plain": st.integers(0, 1),
     }), min_size=1, max_size=2),
 )
 def test_layers_equal_golden(name, seed, chance, shapes):
@@ -204,7 +194,7 @@ def test_wide_words_equal_golden(depth):
 def test_events_count_steps_and_words():
     layer = make_layer(SMALL, np.random.default_rng(2), SimdMode.W4A4, tokens=3, blocks=2, groups=2,
                        group_rounds=2, has_min=True)
-    totals, _ = run(SMALL, [layer])
+    totals, _ = run(SMALL, [layer], volatile=1)
     chunks = 2 * 2 * 2 * SMALL.chunks_per_word
     scale_words = SMALL.port_columns * 16 // SMALL.port_bits
     chunk_words = SMALL.port_columns * SMALL.simd_depth * 4 // SMALL.port_bits
@@ -212,7 +202,9 @@ def test_events_count_steps_and_words():
         "simd_steps_w4a4": chunks * 2,
         "simd_steps_w4a8": 0,
         "simd_steps_w8a8": 0,
+        "simd_steps_w8l4": 0,
         "scaler_steps": 3 * 2 * 2,
+        "prefetched_words": 0,
         "weight_words": SMALL.weight_ports * (2 * 2 * 2 * scale_words + chunks * chunk_words),
     }
 
@@ -224,27 +216,3 @@ def test_a_chunk_is_computed_each_cycle():
     totals, cycles = run(SMALL, [layer])
     assert totals["simd_steps_w4a8"] == 8 * 2 * 3 * 8 * SMALL.chunks_per_word
     assert cycles[0] < totals["simd_steps_w4a8"] + 90
-
-
-class RegionOffers(Elaboratable):
-    """The region reader in an environment that keeps its contract: a task stays until taken."""
-
-    def __init__(self):
-        self.dut = WeightRegion(SMALL)
-        given = data.StructLayout({"go": 1, "task": task_layout(Opcode.SIMD), "ready": 1})
-        self.i = SimpleNamespace(payload=Signal(given), valid=Signal())
-        self.o = self.dut.commands[1]
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.dut = dut = self.dut
-        given = self.i.payload
-        offered = Cat(command.valid for command in dut.commands).any()
-        with m.If((~dut.go | dut.known) & ~offered):
-            m.d.sync += [dut.go.eq(given.go), dut.task.eq(given.task)]
-        m.d.comb += dut.commands[0].ready.eq(given.ready)
-        return m
-
-
-def test_commands_are_held(tmp_path):
-    prove_held(RegionOffers(), tmp_path)

@@ -30,7 +30,7 @@ def simulate(tasks: list[dict[str, int]], seed: int, chance: float) -> list[int]
     dut = StoreEngine(SMALL)
     cycles = run_tasks(dut, tasks, [
         partial(vector.serve, port=dut.vector),
-        partial(master.serve, command=dut.command, words=dut.words, written=dut.written),
+        partial(master.serve, command=dut.command, words=dut.words, idle=dut.idle),
         partial(watch_held, port=dut.words),
         partial(watch_held, port=dut.vector.request),
     ])
@@ -39,7 +39,7 @@ def simulate(tasks: list[dict[str, int]], seed: int, chance: float) -> list[int]
             first = task["address"] * LINE_BYTES + n * size
             image[first:first + size] = vector.words[task["source"] + n].to_bytes(size, "little")
     assert master.image == image
-    assert master.answered == [task["address"] * LINE_BYTES for task in tasks]
+    assert all(strobe == (1 << size) - 1 for _, _, strobe in master.writes)
     return cycles
 
 

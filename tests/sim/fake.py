@@ -22,7 +22,8 @@ def source(folder: Path, bursts: int = 4) -> Path:
     offsets = {register.name: register.offset for register in register_map(CONFIG)}
     text = (Path(__file__).parent / "fake_top.v").read_text()
     constants = {
-        "CONTROL": offsets["control"], "CONFIGURATION": offsets["configuration"],
+        "CONTROL": offsets["control"], "PROGRAM": offsets["program"],
+        "CONFIGURATION": offsets["configuration"],
         "STATUS": offsets["status"], "ERRORS": offsets["errors"], "CYCLES": offsets["cycles"],
         "READ_WORDS": offsets["read_words_w0"],
     }
@@ -35,10 +36,10 @@ def source(folder: Path, bursts: int = 4) -> Path:
     return path
 
 
-def beats(bursts: int = 4, image: bytes = IMAGE) -> Mapping[str, Any]:
+def beats(bursts: int = 4, image: bytes = IMAGE, program: int = 0) -> Mapping[str, Any]:
     """What the stand-in should write."""
     count = 16 * bursts
-    words = np.frombuffer(image, np.uint8)[: 16 * count].reshape(count, 16)
+    words = np.frombuffer(image, np.uint8)[program:program + 16 * count].reshape(count, 16)
     even, odd = np.tile([1, 0], 8), np.tile([0, 1], 8)
     index = np.arange(count)
     mask = np.where((index % 2 == 0)[:, None], even, odd).astype(np.uint8)
@@ -47,6 +48,6 @@ def beats(bursts: int = 4, image: bytes = IMAGE) -> Mapping[str, Any]:
     return {
         "load": SimpleNamespace(address=index, data=words, mask=None, instruction=instruction),
         "quantize": SimpleNamespace(address=index, data=low, mask=mask, instruction=instruction),
-        "store": SimpleNamespace(address=COPY + 16 * index, data=words, mask=None,
+        "store": SimpleNamespace(address=program + COPY + 16 * index, data=words, mask=None,
                                  instruction=instruction),
     }

@@ -1,5 +1,6 @@
-// Stand-in accelerator: copies BURSTS bursts of 16 words from address 0 to address COPY (taps load
-// and quantize see each word), then reports done. A read error ends it with an error.
+// Stand-in accelerator: copies BURSTS bursts of 16 words from the program's address to that plus
+// COPY (taps load and quantize see each word), then reports done. A read error ends it with an
+// error. It can be started again.
 module lutrip_top (
     input clk,
     input rst,
@@ -59,9 +60,9 @@ module lutrip_top (
     output [15:0] trace_quantize_address,
     output [63:0] trace_quantize_data,
     output [15:0] trace_quantize_nibbles,
-    output [6:0] trace_busy,
-    output [6:0] trace_waiting,
-    output [6:0] trace_completed
+    output [8:0] trace_busy,
+    output [8:0] trace_waiting,
+    output [8:0] trace_completed
 );
     parameter BURSTS = 4;
     parameter COPY = 40'h1000;
@@ -69,6 +70,7 @@ module lutrip_top (
     reg [63:0] cycles;
     reg [15:0] requested, words, written, answered;
     reg full;
+    reg [39:0] base;
     reg [127:0] held;
 
     assign s_axil_awready = s_axil_awvalid & s_axil_wvalid & ~s_axil_bvalid;
@@ -79,7 +81,7 @@ module lutrip_top (
     wire start = s_axil_awready & (s_axil_awaddr == CONTROL) & s_axil_wdata[0];
 
     assign m_axi_w0_arid = 0;
-    assign m_axi_w0_araddr = {16'd0, requested, 8'd0};
+    assign m_axi_w0_araddr = base + {16'd0, requested, 8'd0};
     assign m_axi_w0_arlen = 15;
     assign m_axi_w0_arsize = 4;
     assign m_axi_w0_arburst = 1;
@@ -89,7 +91,7 @@ module lutrip_top (
 
     reg address_sent;
     assign m_axi_write_awid = 0;
-    assign m_axi_write_awaddr = COPY + {20'd0, written, 4'd0};
+    assign m_axi_write_awaddr = base + COPY + {20'd0, written, 4'd0};
     assign m_axi_write_awlen = 0;
     assign m_axi_write_awsize = 4;
     assign m_axi_write_awburst = 1;
@@ -107,9 +109,10 @@ module lutrip_top (
     assign trace_quantize_address = words;
     assign trace_quantize_data = m_axi_w0_rdata[63:0];
     assign trace_quantize_nibbles = words[0] ? 16'haaaa : 16'h5555;
-    assign trace_busy = {m_axi_write_wvalid, 5'd0, running};
-    assign trace_waiting = {running & (words == 0), 6'd0};
-    assign trace_completed = {m_axi_write_wvalid & m_axi_write_wready, 5'd0,
+    // Load and store engine; the linear engine is busy from the first word on.
+    assign trace_busy = {2'd0, m_axi_write_wvalid, 2'd0, running & (words != 0), 2'd0, running};
+    assign trace_waiting = {2'd0, running & (words == 0), 6'd0};
+    assign trace_completed = {2'd0, m_axi_write_wvalid & m_axi_write_wready, 5'd0,
                               take & m_axi_w0_rlast};
     assign irq = done | error;
 
@@ -129,6 +132,7 @@ module lutrip_top (
             s_axil_rvalid <= 0;
             s_axil_rdata <= 0;
             held <= 0;
+            base <= 0;
         end else begin
             if (s_axil_awready) s_axil_bvalid <= 1;
             else if (s_axil_bready) s_axil_bvalid <= 0;
@@ -143,7 +147,16 @@ module lutrip_top (
                 READ_WORDS: s_axil_rdata <= {16'd0, words};
                 default: s_axil_rdata <= 0;
             endcase
-            if (start) running <= 1;
+            if (s_axil_awready & (s_axil_awaddr == PROGRAM)) base <= {8'd0, s_axil_wdata};
+            if (start) begin
+                running <= 1;
+                done <= 0;
+                cycles <= 0;
+                requested <= 0;
+                words <= 0;
+                written <= 0;
+                answered <= 0;
+            end
             if (running) cycles <= cycles + 1;
             if (m_axi_w0_arvalid & m_axi_w0_arready) requested <= requested + 1;
             if (m_axi_write_awvalid & m_axi_write_awready) address_sent <= 1;

@@ -65,7 +65,8 @@ def test_every_event_costs_energy(counter):
 def test_every_counter_of_work_is_charged():
     charged = {event.counter for event in EVENTS}
     for name in counter_names(CONFIG):
-        prefix = name.startswith(("busy_", "waiting_", "read_words_"))
+        # Prefetched words are port words, which are charged.
+        prefix = name.startswith(("busy_", "waiting_", "read_words_", "prefetched_words"))
         assert prefix or name in charged, name
 
 
@@ -103,8 +104,8 @@ def test_unknown_device():
 
 def test_derived_counters():
     counters = zeros(cycles=100, busy_linear=60, waiting_linear=30, lut_steps=3,
-                     simd_steps_w4a4=2, simd_steps_w4a8=1, read_words_w0=4, read_words_w3=1,
-                     read_words_aux=9, write_words=2)
+                     simd_steps_w4a4=1, simd_steps_w4a8=1, simd_steps_w8l4=2,
+                     read_words_w0=4, read_words_w3=1, read_words_aux=9, write_words=2)
     assert engine_times(counters)["linear"].idle_cycles == 10
     assert lookups(counters, CONFIG) == 3 * 8 * 64
     assert products(counters, CONFIG) == 5 * 64 * 8

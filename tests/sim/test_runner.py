@@ -82,8 +82,7 @@ def test_verilator_has_the_cycles_of_icarus(run, memory):
     icarus = run(simulator="icarus", memory=memory)
     assert verilator.bit_exact
     assert verilator.cycles == icarus.cycles
-    events = (verilator.run_dir / "events.txt").read_text()
-    assert events
+    assert verilator.events.read_text()
     assert verilator.counters == icarus.counters
 
 

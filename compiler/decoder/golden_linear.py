@@ -1,0 +1,74 @@
+"""Linears of the golden decoder, prepared once and run for any number of tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compiler.decoder.quantized import FloatLinear
+from compiler.quant.quantized import Lut2dLinear, QuantizedLinear, RowgenLinear
+from hw.fixed import Ints, saturate, saturate16
+from hw.golden.dequant import INT32_MAX, dequantize, dequantize32
+from hw.golden.lookup import rowgen_sums, table_sums
+from hw.golden.multiplier import group_sums
+from hw.golden.quantize import quantize
+from hw.golden.search import search
+
+
+class PreparedLinear:
+    """One quantized linear.
+
+    bytes: what its weights take in memory.
+    """
+
+    def __init__(self, linear: QuantizedLinear) -> None:
+        self.linear = linear
+        if isinstance(linear, Lut2dLinear):
+            self.bytes = linear.tables.nbytes + linear.indices.nbytes
+        elif isinstance(linear, RowgenLinear):
+            self.bytes = linear.codebooks.nbytes + linear.indices.nbytes
+        else:
+            self.bytes = linear.weights.nbytes + 2 * linear.scales.nbytes
+            self.minima = (np.zeros_like(linear.scales) if linear.minima is None
+                           else linear.minima)
+
+    def __call__(self, x: Ints, wide: bool) -> Ints:
+        """int16 [T, M] of int16 [T, D] in the linear's channel order; int32 if ``wide``."""
+        sums, scales = self.sums(x)
+        steps = self.linear.dequantization
+        run = dequantize32 if wide else dequantize
+        return run(sums, steps.zero, steps.multiplier, steps.bias, steps.shift1, steps.shift2,
+                   scales if steps.token_scale else None, steps.bias_shift)
+
+    def sums(self, x: Ints) -> tuple[Ints, Ints | None]:
+        """Accumulator [T, M] and the tokens' scales."""
+        linear = self.linear
+        if isinstance(linear, Lut2dLinear):
+            positions, _, length = linear.input.centroids.shape
+            vectors = filled(x, positions * length).reshape(len(x), positions, length)
+            codes = search(vectors, linear.input.centroids, linear.input.l2)
+            return table_sums(codes, linear.tables, linear.indices, linear.group_columns), None
+        q, peaks = quantize(filled(x, len(linear.input.order)), linear.input.alphas,
+                            linear.input.bits)
+        if isinstance(linear, RowgenLinear):
+            positions, _, _, length = linear.codebooks.shape
+            vectors = np.ascontiguousarray(q[:, :positions * length])
+            return rowgen_sums(vectors.reshape(len(x), positions, length), linear.codebooks,
+                               linear.indices, linear.group_columns), peaks
+        return group_sums(q, linear.weights, linear.input.alphas, linear.scales, self.minima,
+                          linear.group, linear.shift), peaks
+
+
+def filled(x: Ints, inputs: int) -> Ints:
+    """int16 [T, inputs] with zeros behind the tensor's own channels."""
+    if x.shape[1] == inputs:
+        return np.ascontiguousarray(x)
+    result = np.zeros((len(x), inputs), np.int16)
+    result[:, :x.shape[1]] = x
+    return result
+
+
+def exact_linear(linear: FloatLinear, x: Ints, wide: bool) -> Ints:
+    """The float linear, rounded to output steps."""
+    y = (x.astype(np.float32) * np.float32(linear.x_scale)) @ linear.weight.T + linear.bias
+    steps = np.round(y.astype(np.float64) / linear.y_scale).astype(np.int64)
+    return saturate(steps, INT32_MAX).astype(np.int32) if wide else saturate16(steps)

@@ -1,0 +1,246 @@
+"""Quantize one decoder layer from its float tensors on the calibration text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.activation_table import FACTORS, FUNCTIONS, function_table, gated_table
+from compiler.decoder import heads
+from compiler.decoder.linears import LinearGroup
+from compiler.decoder.quantized import (
+    ActivationParameters,
+    AttentionParameters,
+    FloatLinear,
+    NormParameters,
+    QuantizedLayer,
+    Rescale,
+)
+from compiler.decoder.reference import Weights
+from compiler.decoder.scaling import norm_parameters, rescale
+from compiler.errors import CompileError
+from compiler.lower.linear import channel_order
+from compiler.model import Architecture, Floats, QuantizedBlocks
+from compiler.quant.quantized import QuantizedLinear
+from compiler.quant.quantizer import LinearSpec
+from compiler.quant.scales import int16_scale
+from compiler.quant.scheme import SchemeMap
+from hw.config import ALPHA_MAX, HardwareConfig
+from hw.fixed import INT16_MAX, Ints
+from hw.golden.cache import CACHE_SHIFT
+from hw.golden.softmax import (
+    FRACTION_BITS,
+    LOG2_BITS,
+    LOG2_RECIPROCAL_BITS,
+    NUMERATOR_MAX,
+    RECIPROCAL_BITS,
+)
+
+INT8_MAX = 127
+SUM_BOUND = 2.0**31 - 1
+CACHE_HEADROOM = 1.1
+"""Room above the calibrated peak of keys and values."""
+SCORE_HEADROOM = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerContext:
+    """What all layers share.
+
+    residual_scale: step of the residual. stride: places of a head. exact: linears stay float.
+    """
+
+    architecture: Architecture
+    scheme: SchemeMap
+    hardware: HardwareConfig
+    capacity: int
+    residual_scale: float
+    stride: int
+    exact: bool
+
+
+class LayerQuantizer:
+    """Quantizes the parts of one layer.
+
+    weights: the layer's tensors; blocks: the file's own integers by linear, None where it has
+    floats; made: float tensors of the calibration text (`compiler.decoder.reference.run_layer`).
+    """
+
+    def __init__(
+        self, context: LayerContext, index: int, weights: Weights,
+        blocks: Mapping[str, QuantizedBlocks | None], made: Mapping[str, Floats],
+    ) -> None:
+        self.context, self.name = context, f"layers.{index}"
+        self.weights, self.blocks, self.made = weights, blocks, made
+        self.linears: dict[str, QuantizedLinear] = {}
+        self.exact: dict[str, FloatLinear] = {}
+
+    def spec(self, linear: str, rows: Ints, columns: Ints | None = None) -> LinearSpec:
+        """A linear with its rows (and input columns) at their places; -1 is a place of zeros."""
+        weight, blocks = self.weights[f"{linear}.weight"], self.blocks[linear]
+        bias = self.weights.get(f"{linear}.bias")
+        weight = heads.take(weight, rows)
+        if columns is not None and not np.array_equal(columns, np.arange(weight.shape[1])):
+            weight, blocks = np.ascontiguousarray(heads.take(weight.T, columns).T), None
+        return LinearSpec(
+            name=f"{self.name}.{linear}", input_name=linear, weight=weight,
+            bias=None if bias is None else heads.take(bias, rows),
+            blocks=heads.take_blocks(blocks, rows), scheme=self.context.scheme.of(linear))
+
+    def add(self, group: LinearGroup, linear: str, spec: LinearSpec, y_scale: Floats,
+            wide: bool = False) -> None:
+        """Quantize a linear on its group's input, or keep it float."""
+        if self.context.exact:
+            self.exact[linear] = group.exact(spec, y_scale)
+        else:
+            self.linears[linear] = group.quantize(spec, y_scale, wide)
+
+    def norm(self, name: str, migration: Floats, y_scale: float) -> NormParameters:
+        """A norm of the residual whose channels are divided by ``migration``."""
+        architecture, bias = self.context.architecture, self.weights.get(f"{name}.bias")
+        return norm_parameters(
+            self.weights[name] / migration, None if bias is None else bias / migration,
+            x_scale=self.context.residual_scale, y_scale=y_scale,
+            epsilon=architecture.norm_epsilon, center=architecture.norm == "layer",
+            name=f"{self.name}.{name}")
+
+    def head_norm(self, name: str, x_scale: float, y_scale: float) -> NormParameters:
+        """A norm of every query or key."""
+        architecture = self.context.architecture
+        order = heads.element_order(architecture, architecture.head_width, rotary=True)
+        bias = self.weights.get(f"{name}_norm.bias")
+        return norm_parameters(
+            self.weights[f"{name}_norm"][order], None if bias is None else bias[order],
+            x_scale=x_scale, y_scale=y_scale, epsilon=architecture.norm_epsilon, center=False,
+            name=f"{self.name}.{name}_norm")
+
+    def head_peaks(self, name: str) -> Floats:
+        """Largest magnitudes of q, k or v behind the linear and its norm, by key-value head."""
+        names = [f"{name}_normed", f"{name}_rotated"] if name in "qk" else [name]
+        peaks = np.max([np.abs(self.made[part]).max(axis=(0, 2)) for part in names], axis=0)
+        peaks = peaks.reshape(self.context.architecture.kv_heads, -1).max(axis=1)
+        if self.context.architecture.qk_norm and name in "qk":
+            peaks = np.full_like(peaks, peaks.max())
+        return np.maximum(peaks, 1e-6 * max(float(peaks.max()), 1e-6)).astype(np.float64)
+
+    def attention(self) -> tuple[NormParameters, NormParameters | None, NormParameters | None,
+                                 AttentionParameters]:
+        """q, k, v, o and everything between; their norms."""
+        context, architecture = self.context, self.context.architecture
+        stride, width = context.stride, architecture.head_width
+        rotary = heads.element_order(architecture, stride, rotary=True)
+        plain = heads.element_order(architecture, stride, rotary=False)
+        specs = {
+            name: self.spec(name, heads.head_rows(order, count, width))
+            for name, order, count in (("q", rotary, architecture.heads),
+                                       ("k", rotary, architecture.kv_heads),
+                                       ("v", plain, architecture.kv_heads))}
+        steps = {"q": self.head_peaks("q") * 1.25 / INT16_MAX}
+        for name in "kv":
+            peaks = self.head_peaks(name)
+            steps[name] = peaks * CACHE_HEADROOM / (INT8_MAX << CACHE_SHIFT)
+        norms: dict[str, NormParameters | None] = {"q": None, "k": None}
+        group = LinearGroup(context.hardware, self.made["attention_input"], list(specs.values()))
+        for name, spec in specs.items():
+            step, count = steps[name], architecture.heads if name == "q" else architecture.kv_heads
+            if architecture.qk_norm and name in "qk":
+                before = int16_scale(self.made[name])
+                norms[name] = self.head_norm(name, before, float(step[0]))
+                step = np.full_like(step, before)
+            by_head = np.repeat(step, count // len(step))[:, None]
+            order = plain if name == "v" else rotary
+            self.add(group, name, spec, np.where(order >= 0, by_head, np.inf).reshape(-1))
+        columns = heads.head_rows(plain, architecture.heads, width)
+        o = self.spec("o", np.arange(architecture.width), columns)
+        mixed = heads.take(self.made["attention_output"].T, columns).T
+        out = LinearGroup(context.hardware, mixed, [o])
+        self.add(out, "o", o, np.full(architecture.width, context.residual_scale), wide=True)
+        return (self.norm("attention_norm", group.migration, group.x_scale), norms["q"],
+                norms["k"], self.attention_parameters(steps, out.x_scale))
+
+    def attention_parameters(
+        self, steps: Mapping[str, Floats], mixed_scale: float
+    ) -> AttentionParameters:
+        """Rescaling of scores and mixtures; steps: of q, k and v by key-value head."""
+        context, architecture = self.context, self.context.architecture
+        log2 = context.scheme.softmax == "log2"
+        if log2 and not context.hardware.log2_softmax:
+            raise CompileError(f"scheme {context.scheme.name}: hardware {context.hardware.name} "
+                               "has no log2 softmax; use softmax int8")
+        peak = max(float(self.made["score_peak"].max()), 1e-3) * SCORE_HEADROOM
+        fraction = max(0, min(FRACTION_BITS, math.floor(math.log2(INT16_MAX / peak))))
+        unit = math.log2(math.e) / math.sqrt(architecture.head_width) * 2.0**fraction
+        unit *= (1 << CACHE_SHIFT) / (INT8_MAX * 2**ALPHA_MAX)
+        score_bound = context.stride * INT8_MAX**2
+        weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
+        mix_bound, mix_shift = float(context.capacity * weight * INT8_MAX), 0
+        while mix_bound / 2**mix_shift + context.capacity > SUM_BOUND:
+            mix_shift += 1
+        share = 2.0 ** (mix_shift + CACHE_SHIFT
+                        - (LOG2_RECIPROCAL_BITS if log2 else RECIPROCAL_BITS))
+
+        def each(factors: Floats, bound: float, what: str) -> Sequence[Rescale]:
+            return [rescale(float(factor), bound, f"{self.name}.{what}") for factor in factors]
+
+        return AttentionParameters(
+            score=each(steps["q"] * steps["k"] * unit, score_bound, "scores"),
+            mix=each(steps["v"] * share / mixed_scale, mix_bound / 2**mix_shift, "mix"),
+            fraction=fraction, window=architecture.window, log2=log2, mix_shift=mix_shift,
+            slopes=heads.slopes(architecture))
+
+    def mlp(self) -> tuple[NormParameters, ActivationParameters]:
+        """gate, up and down, the function between, and their norm."""
+        context, architecture = self.context, self.context.architecture
+        hidden = self.made["mlp_hidden"]
+        down = self.spec("down", np.arange(architecture.width))
+        out = LinearGroup(context.hardware, hidden, [down], ordered=True)
+        self.add(out, "down", down, np.full(architecture.width, context.residual_scale), wide=True)
+        order = np.arange(architecture.ffn_width)
+        if not context.exact:
+            order = channel_order(self.linears["down"], architecture.ffn_width)
+        names = ("gate", "up") if architecture.gated else ("up",)
+        specs = {name: self.spec(name, order) for name in names}
+        group = LinearGroup(context.hardware, self.made["mlp_input"], list(specs.values()))
+        scales = {name: int16_scale(self.made[name]) for name in names}
+        if architecture.gated:
+            scales["up"] = int16_scale(self.made["up"] / out.migration)
+        for name, spec in specs.items():
+            y_scale = np.full(len(order), scales[name])
+            if name == "up" and architecture.gated:
+                y_scale *= out.migration[order]
+            self.add(group, name, spec, y_scale)
+        return (self.norm("mlp_norm", group.migration, group.x_scale),
+                self.activation(scales, out.x_scale))
+
+    def activation(self, scales: Mapping[str, float], out_scale: float) -> ActivationParameters:
+        """Table of the MLP's function between the given steps."""
+        architecture = self.context.architecture
+        name = self.context.scheme.activation or architecture.activation
+        function, factor = FUNCTIONS[name], FACTORS.get(name)
+        if not architecture.gated:
+            if abs(float(function(np.zeros(1))[0])) > out_scale / 2:
+                raise CompileError(f"activation {name} is not 0 at 0, so that an MLP without gate "
+                                   "cannot fill up its channels with zeros")
+            if factor is not None:
+                raise CompileError(f"activation {name} needs an MLP with a gate")
+            table = function_table(function, scales["up"], out_scale)
+            return ActivationParameters(base=table.base, delta=table.delta, shift=0, gated=False,
+                                        worst_error=table.worst_error)
+        table, shift = gated_table(function, scales["gate"], scales["up"], out_scale)
+        of_up = None if factor is None else function_table(factor, scales["up"], scales["up"])
+        return ActivationParameters(
+            base=table.base, delta=table.delta, shift=shift, gated=True,
+            worst_error=table.worst_error,
+            factor_base=None if of_up is None else of_up.base,
+            factor_delta=None if of_up is None else of_up.delta)
+
+    def layer(self) -> QuantizedLayer:
+        """The whole layer."""
+        attention_norm, q_norm, k_norm, attention = self.attention()
+        mlp_norm, activation = self.mlp()
+        return QuantizedLayer(
+            attention_norm=attention_norm, mlp_norm=mlp_norm, q_norm=q_norm, k_norm=k_norm,
+            linears=self.linears, attention=attention, activation=activation, exact=self.exact)

@@ -1,0 +1,167 @@
+"""One float decoder layer at a time, for calibration and for models larger than memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from compiler.activation_table import FACTORS, FUNCTIONS
+from compiler.errors import CompileError
+from compiler.model import LINEARS, Architecture, Floats, Model
+from hw.fixed import Ints
+
+Weights = Mapping[str, Floats]
+"""Tensors of one layer by name without the layer's prefix."""
+
+NORMS = ("attention_norm", "mlp_norm", "q_norm", "k_norm")
+
+
+def layer_weights(model: Model, layer: int) -> dict[str, Floats]:
+    """Every tensor that layer ``layer`` has: weights and biases of linears and norms."""
+    prefix = f"layers.{layer}."
+    names = [*NORMS, *(f"{norm}.bias" for norm in NORMS),
+             *(f"{linear}.{part}" for linear in LINEARS for part in ("weight", "bias"))]
+    return {name: model.tensor(prefix + name) for name in names if model.has(prefix + name)}
+
+
+def embed(model: Model, tokens: Ints, first: int = 0) -> Floats:
+    """Residual [T, width] before the first layer; the first token's position is ``first``."""
+    architecture = model.architecture
+    x = model.rows("embedding", tokens)
+    if architecture.embedding_norm:
+        x = normalized(architecture, x, model.tensor("embedding_norm"),
+                       model.tensor("embedding_norm.bias"))
+    if architecture.position == "learned":
+        places = np.arange(first, first + len(tokens)) + architecture.position_offset
+        rows = model.tensors["position_embedding"].shape[0]
+        if places[-1] >= rows:
+            raise CompileError(f"{model.source}: the model has {rows} learned positions, fewer "
+                               f"than the {places[-1] + 1} asked for")
+        x = x + model.rows("position_embedding", places)
+    return x
+
+
+def final_hidden(model: Model, x: Floats) -> Floats:
+    """Input of the head."""
+    bias = model.tensor("final_norm.bias") if model.has("final_norm.bias") else None
+    return normalized(model.architecture, x, model.tensor("final_norm"), bias)
+
+
+def normalized(
+    architecture: Architecture, x: Floats, weight: Floats, bias: Floats | None
+) -> Floats:
+    """RMSNorm, or LayerNorm for an architecture with ``norm == "layer"``, of the last axis."""
+    if architecture.norm == "layer":
+        x = x - x.mean(axis=-1, keepdims=True)
+    return rms_normalized(x, weight, architecture.norm_epsilon, bias)
+
+
+def rms_normalized(x: Floats, weight: Floats, epsilon: float, bias: Floats | None) -> Floats:
+    """``x`` over the root of its mean square, times ``weight``, plus ``bias``."""
+    mean = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
+    y: Floats = x / np.sqrt(mean + np.float32(epsilon)) * weight
+    return y if bias is None else y + bias
+
+
+def rotary_tables(architecture: Architecture, length: int) -> tuple[Floats, Floats]:
+    """Cosines and sines, float64 [length, rotary width / 2]."""
+    width = architecture.rotary_width or architecture.head_width
+    frequencies = architecture.rope_base ** -(np.arange(0, width, 2) / width)
+    if architecture.rope_factors is not None:
+        frequencies = frequencies / np.array(architecture.rope_factors)
+    angles = np.arange(length)[:, None] * frequencies
+    return np.cos(angles), np.sin(angles)
+
+
+def alibi_slopes(heads: int) -> Floats:
+    """Slopes of ALiBi (Press et al., "Train Short, Test Long", section 3 and its code)."""
+    whole = 1 << int(math.log2(heads))
+    slopes = [2.0 ** (-8 * (i + 1) / whole) for i in range(whole)]
+    between = [2.0 ** (-4 * (i + 1) / whole) for i in range(0, 2 * (heads - whole), 2)]
+    return np.array(slopes + between)
+
+
+def rotated(architecture: Architecture, x: Floats) -> Floats:
+    """Rotary embedding of [T, heads, head_width]; pairs are half the rotary width apart."""
+    if architecture.position != "rope":
+        return x
+    half = (architecture.rotary_width or architecture.head_width) // 2
+    cos, sin = (table[:, None].astype(np.float32) for table in rotary_tables(architecture, len(x)))
+    first, second, rest = x[..., :half], x[..., half:2 * half], x[..., 2 * half:]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
+
+
+def attention(
+    architecture: Architecture, q: Floats, k: Floats, v: Floats
+) -> tuple[Floats, float]:
+    """Causal attention of one window: [T, heads, head_width] to [T, all], and the score peak.
+
+    The peak is the largest magnitude of a score that a token sees, in log2 units.
+    """
+    length, heads, head_width = q.shape
+    group = heads // k.shape[1]
+    queries = q.reshape(length, -1, group, head_width).transpose(1, 2, 0, 3)
+    scores = queries @ k.transpose(1, 2, 0)[:, None] * np.float32(head_width ** -0.5)
+    distance = np.arange(length)[:, None] - np.arange(length)
+    seen = distance >= 0
+    if architecture.window:
+        seen &= distance < architecture.window
+    peak = float(np.abs(scores[..., seen]).max()) * math.log2(math.e)
+    if architecture.position == "alibi":
+        slopes = alibi_slopes(heads).reshape(-1, group, 1, 1).astype(np.float32)
+        scores = scores - slopes * distance.astype(np.float32)
+    scores[..., ~seen] = -np.inf
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    mixed = weights @ v.transpose(1, 0, 2)[:, None]
+    y: Floats = mixed.transpose(2, 0, 1, 3).reshape(length, -1)
+    return y, peak
+
+
+def run_layer(
+    architecture: Architecture, weights: Weights, x: Floats
+) -> tuple[Floats, dict[str, Floats]]:
+    """Residual [T, width] behind a layer, and the layer's tensors by name.
+
+    ``attention_input``; ``q``, ``k``, ``v`` (with bias), ``q_normed``, ``k_normed`` (equal to q and
+    k without q/k norms), ``q_rotated``, ``k_rotated``, all [T, heads, head_width]; ``score_peak``
+    [1], ``attention_output``, ``mlp_input``, ``gate`` (gated MLPs only), ``up``, ``mlp_hidden``,
+    ``residual_peak`` [1].
+    """
+    def linear(name: str, inputs: Floats) -> Floats:
+        y: Floats = inputs @ weights[f"{name}.weight"].T
+        return y + weights[f"{name}.bias"] if f"{name}.bias" in weights else y
+
+    def norm(name: str, inputs: Floats) -> Floats:
+        return normalized(architecture, inputs, weights[name], weights.get(f"{name}.bias"))
+
+    made: dict[str, Floats] = {"attention_input": norm("attention_norm", x)}
+    for name in "qkv":
+        made[name] = linear(name, made["attention_input"]).reshape(
+            len(x), -1, architecture.head_width)
+    for name in "qk":
+        y = made[name]
+        if architecture.qk_norm:
+            y = rms_normalized(y, weights[f"{name}_norm"], architecture.norm_epsilon,
+                               weights.get(f"{name}_norm.bias"))
+        made[f"{name}_normed"] = y
+        made[f"{name}_rotated"] = rotated(architecture, y)
+    made["attention_output"], score_peak = attention(
+        architecture, made["q_rotated"], made["k_rotated"], made["v"])
+    middle = x + linear("o", made["attention_output"])
+    made["mlp_input"] = norm("mlp_norm", middle)
+    made["up"] = linear("up", made["mlp_input"])
+    function, of_factor = FUNCTIONS[architecture.activation], FACTORS.get(architecture.activation)
+    if architecture.gated:
+        made["gate"] = linear("gate", made["mlp_input"])
+        factor = made["up"] if of_factor is None else of_factor(made["up"])
+        made["mlp_hidden"] = (function(made["gate"]) * factor).astype(np.float32)
+    else:
+        made["mlp_hidden"] = function(made["up"]).astype(np.float32)
+    out = middle + linear("down", made["mlp_hidden"])
+    peak = max(float(np.abs(part).max()) for part in (x, middle, out))
+    made["score_peak"] = np.array([score_peak], np.float32)
+    made["residual_peak"] = np.array([peak], np.float32)
+    return out, made

@@ -1,0 +1,82 @@
+"""Fixed-point constants of a decoder from float values: steps, norms, uniform rescaling."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from compiler.decoder.quantized import NormParameters, Rescale
+from compiler.errors import CompileError
+from compiler.model import Floats
+from compiler.quant.scales import dequantization
+from hw.fixed import INT16_MAX, Ints
+from hw.golden.dequant import INT32_MAX
+from hw.golden.norm import EPSILON_BITS, INVERSE_BITS, UNIT_BITS
+
+RESIDUAL_HEADROOM = 8
+"""The residual holds at least this many times the calibrated peak."""
+NORM_WEIGHT_BITS = 15
+SHIFT_MAX = 63
+EMBEDDING_SHIFT_MAX = 16
+
+
+def power_of_two_above(value: float) -> float:
+    """Smallest power of two that is not below a positive value."""
+    return 2.0 ** math.ceil(math.log2(value))
+
+
+def residual_step(peak: float, width: int, epsilon: float, coarsest_table: bool) -> float:
+    """Step of the int32 residual: as fine as headroom and the norm's epsilon field allow.
+
+    coarsest_table: a table-lookup layer adds to the residual; its steps are wide, so that the
+    dequantizer's multiplier reaches them only from ``2**-12`` on.
+    """
+    least = max((peak or 1.0) * RESIDUAL_HEADROOM / INT32_MAX,
+                math.sqrt(width * epsilon / ((1 << EPSILON_BITS) - 1)))
+    return max(power_of_two_above(least), 2.0**-12 if coarsest_table else 0.0)
+
+
+def embedding_steps(peak: float, residual_scale: float, what: str) -> int:
+    """Smallest shift by which int16 values that reach ``peak`` become residual values."""
+    shift = max(0, math.ceil(math.log2(max(peak, 1e-30) / INT16_MAX / residual_scale)))
+    if shift > EMBEDDING_SHIFT_MAX:
+        raise CompileError(f"{what} reaches {peak:g}, far above the residual's other values")
+    return shift
+
+
+def to_steps(values: Floats, scale: float) -> Ints:
+    """int16 steps of float values."""
+    return np.clip(np.round(values / scale), -INT16_MAX, INT16_MAX).astype(np.int16)
+
+
+def norm_parameters(
+    weight: Floats, bias: Floats | None, *, x_scale: float, y_scale: float, epsilon: float,
+    center: bool, name: str,
+) -> NormParameters:
+    """Integers of `hw.golden.norm.normalize` for inputs of step ``x_scale``.
+
+    Raises CompileError when epsilon or the weights do not fit their fields.
+    """
+    width = len(weight)
+    factors = weight.astype(np.float64) * math.sqrt(width) / y_scale
+    largest = float(np.abs(factors).max()) or 1.0
+    shift = UNIT_BITS + NORM_WEIGHT_BITS - math.frexp(largest)[1]
+    if not 0 <= shift <= SHIFT_MAX:
+        raise CompileError(f"{name}: norm weights are out of range at output step {y_scale:g}")
+    steps = round(width * epsilon / x_scale**2)
+    if steps >= 1 << EPSILON_BITS:
+        raise CompileError(f"{name}: epsilon {epsilon:g} does not fit at input step {x_scale:g}")
+    return NormParameters(
+        weight=to_steps(factors, 2.0 ** (UNIT_BITS - shift)),
+        bias=np.zeros(width, np.int16) if bias is None else to_steps(bias, y_scale),
+        shift=shift, inverse=round(2**INVERSE_BITS / width), epsilon=steps, center=center,
+        y_scale=y_scale,
+    )
+
+
+def rescale(factor: float, sum_bound: float, name: str) -> Rescale:
+    """A uniform dequantization: ``y = sum * token scale * factor``."""
+    made = dequantization(np.array([factor]), np.zeros(1, np.int32), None, 1.0, sum_bound,
+                          token_scale=True, name=name)
+    return Rescale(multiplier=int(made.multiplier[0]), shift1=made.shift1, shift2=made.shift2)

@@ -1,0 +1,78 @@
+"""Where APPEND puts keys and values: single bytes of SIMD weights (`docs/architecture.md`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw.config import HardwareConfig
+from hw.fixed import Ints
+from hw.isa import LINE_BYTES
+
+Fields = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Weight ports whose regions an APPEND writes, and the bytes ``first..last-1`` of each.
+
+    Bytes count from ``address``; every write of a port lies between them.
+    """
+
+    first_port: int
+    last_port: int
+    first: int
+    last: int
+
+
+def base_bytes(fields: Fields, config: HardwareConfig) -> int:
+    """Bytes from a port's region to the weights of the block or group: behind its scales."""
+    return fields["offset"] * config.port_bytes + 2 * config.port_columns
+
+
+def append_extent(fields: Fields, config: HardwareConfig) -> Extent:
+    """What an APPEND writes, from its fields alone."""
+    depth, columns, slot = config.simd_depth, config.port_columns, fields["slot"]
+    end, base = slot + fields["tokens"], base_bytes(fields, config)
+    elements = fields["words"] * config.word_elements
+    if fields["transpose"]:
+        first = slot // depth * columns * depth
+        last = ((end - 1) // depth + 1) * columns * depth
+        return Extent(0, (elements - 1) // columns, base + first, base + last)
+    first_port, last_port = slot // columns, (end - 1) // columns
+    column, last_column = (slot % columns, (end - 1) % columns)
+    if first_port != last_port:
+        column, last_column = 0, columns - 1
+    chunks = elements // depth
+    group_chunks = fields["group_rounds"] * config.chunks_per_word
+    group, chunk = divmod(chunks - 1, max(1, group_chunks))
+    last = group * fields["group_words"] * config.port_bytes
+    last += (chunk * columns + last_column + 1) * depth
+    return Extent(first_port, last_port, base + column * depth, base + last)
+
+
+def append_addresses(fields: Fields, config: HardwareConfig) -> Ints:
+    """Byte address of every element: int64 [tokens, words * word_elements]."""
+    depth, columns = config.simd_depth, config.port_columns
+    token = fields["slot"] + np.arange(fields["tokens"])[:, None]
+    element = np.arange(fields["words"] * config.word_elements)
+    if fields["transpose"]:
+        port, column = element // columns, element % columns
+        within = (token // depth * columns + column) * depth + token % depth
+    else:
+        port, column = token // columns, token % columns
+        group, chunk = np.divmod(
+            element // depth, fields["group_rounds"] * config.chunks_per_word)
+        within = group * fields["group_words"] * config.port_bytes + element % depth
+        within = within + (chunk * columns + column) * depth
+    start = (fields["address"] + port * fields["port_stride"]) * LINE_BYTES
+    result: Ints = (start + base_bytes(fields, config) + within).astype(np.int64)
+    return result
+
+
+def write_elements(fields: Fields, config: HardwareConfig) -> int:
+    """Elements of one write: a chunk of a key, or the values that share a port word."""
+    depth = config.simd_depth
+    return config.port_bytes // depth if fields["transpose"] else depth

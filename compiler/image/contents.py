@@ -1,0 +1,149 @@
+"""Checks what a program's constants hold: indices, factors, shifts, sums within 32 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compiler.errors import VerifyError
+from compiler.image.access import ACCUMULATOR_BANKS, ALPHA_ENTRIES, Fields, memory_bytes
+from compiler.image.layout import (
+    NORM_HEADER,
+    split_regions,
+    unpack_factors,
+    unpack_function,
+    unpack_parameters,
+)
+from compiler.image.records import RecordFormat, unpack_records
+from compiler.image.weights import WeightFormat, unpack_weights
+from compiler.ir.matmul import INT32_MAX, simd_bound
+from compiler.ir.ops import BIAS_SHIFT_MAX, SHIFT_MAX
+from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig
+from hw.fixed import Ints
+from hw.golden.softmax import LOG2_BITS
+from hw.isa import LINE_BYTES, LutMode, Opcode, SimdMode
+
+ROWGEN_ENTRY_MAX = 2**16 - 1
+INT8_MAX = 127
+LOG2_ACT_BITS = LOG2_BITS + 2
+"""Signed bits of a power of two that a log2 code stands for."""
+
+
+class ContentCheck:
+    """Rules that need the constants; ``memory``: uint8. Proofs are kept by address."""
+
+    def __init__(self, memory: Ints, config: HardwareConfig) -> None:
+        self.memory, self.config = memory, config
+        self.alphas = np.zeros((ALPHA_ENTRIES, config.chunks_per_word), np.uint8)
+        self.bounds = np.zeros((ACCUMULATOR_BANKS, config.accumulator_words), np.int64)
+        self.proved: dict[tuple[object, ...], int] = {}
+        self.factors: dict[tuple[int, int], Ints] = {}
+
+    def region(self, opcode: Opcode, fields: Fields) -> Ints:
+        """Bytes behind the address field, not copied."""
+        start = fields["address"] * LINE_BYTES
+        return self.memory[start:start + memory_bytes(opcode, fields, self.config)]
+
+    def check(self, index: int, opcode: Opcode, fields: Fields) -> None:
+        """Check one instruction after all before it."""
+        where = f"instruction {index} ({opcode.name})"
+        if opcode == Opcode.QUANTIZE:
+            self.quantize(where, fields)
+        elif opcode in (Opcode.LUT, Opcode.SIMD):
+            bound = self.lut(where, fields) if opcode == Opcode.LUT else self.simd(where, fields)
+            first = fields["accumulator"]
+            words = slice(first, first + fields["tokens"] * fields["blocks"])
+            bank = self.bounds[fields["bank"]]
+            bank[words] = bound + (0 if fields["first"] else bank[words])
+            if int(bank[words].max()) > INT32_MAX:
+                raise VerifyError(f"{where}: sums reach {bank[words].max()}, more than the 32-bit "
+                                  "accumulator holds")
+        elif opcode in (Opcode.DRAIN, Opcode.ACTIVATE, Opcode.NORM):
+            key = opcode, fields["address"], fields["words"], fields.get("uniform")
+            if key not in self.proved:
+                self.parameters(where, opcode, fields)
+                self.proved[key] = 0
+
+    def quantize(self, where: str, fields: Fields) -> None:
+        """Channel factors."""
+        rounds = fields["rounds"]
+        key = fields["address"], rounds
+        if key not in self.factors:
+            factors = unpack_factors(self.region(Opcode.QUANTIZE, fields), rounds, self.config)
+            if int(factors.max()) > ALPHA_MAX:
+                raise VerifyError(f"{where}: a channel factor exceeds {ALPHA_MAX}")
+            self.factors[key] = factors
+        self.alphas[fields["alphas"]:fields["alphas"] + rounds] = self.factors[key]
+
+    def parameters(self, where: str, opcode: Opcode, fields: Fields) -> None:
+        """Header lines: shifts; multipliers are not negative."""
+        data, words = self.region(opcode, fields), fields["words"]
+        if opcode == Opcode.DRAIN:
+            drain = unpack_parameters(data, words, self.config, bool(fields["uniform"]))
+            shifts = max(drain.shift1, drain.shift2)
+            if drain.bias_shift > BIAS_SHIFT_MAX:
+                raise VerifyError(f"{where}: bias shift {drain.bias_shift} exceeds "
+                                  f"{BIAS_SHIFT_MAX}")
+            if int(drain.multiplier.min()) < 0:
+                raise VerifyError(f"{where}: a multiplier is negative")
+        elif opcode == Opcode.ACTIVATE:
+            shifts = unpack_function(data)[2]
+        else:
+            shifts, columns, _, _ = NORM_HEADER.unpack(data[:NORM_HEADER.size].tobytes())
+            if not 0 < columns <= words * self.config.word_elements:
+                raise VerifyError(f"{where}: {columns} columns in {words} words")
+        if shifts > SHIFT_MAX:
+            raise VerifyError(f"{where}: shift {shifts} exceeds {SHIFT_MAX}")
+
+    def lut(self, where: str, fields: Fields) -> int:
+        """Largest sum of table or computed rows."""
+        key = (Opcode.LUT, fields["address"], fields["port_stride"], fields["rounds"],
+               fields["blocks"], fields["mode"], fields["int4"], fields["record_words"])
+        if key not in self.proved:
+            form = RecordFormat.of(fields, self.config)
+            _, indices = unpack_records(form, self.region(Opcode.LUT, fields), fields["rounds"],
+                                        fields["port_stride"])
+            if int(indices.max()) >= form.slices * ROW_ENTRIES:
+                raise VerifyError(f"{where}: an index exceeds the {form.slices * ROW_ENTRIES} "
+                                  "entries of a row")
+            entry = (1 << form.entry_bits) - 1
+            if form.mode == LutMode.ROWGEN:
+                entry = ROWGEN_ENTRY_MAX
+            self.proved[key] = fields["rounds"] * self.config.positions * entry
+        return self.proved[key]
+
+    def simd(self, where: str, fields: Fields) -> int:
+        """Largest scaled sum: from the weights themselves, or from the shape where they change."""
+        rounds = fields["rounds"]
+        alphas = self.alphas[fields["alphas"]:fields["alphas"] + rounds]
+        if fields["plain"]:
+            alphas = np.zeros((rounds, self.config.chunks_per_word), np.uint8)
+        group = fields["group_rounds"] * self.config.word_elements
+        by_group = alphas.reshape(rounds // fields["group_rounds"], -1)
+        if (by_group[:, 1:] > by_group[:, :-1]).any():
+            raise VerifyError(f"{where}: channel factors rise within a weight group")
+        key = (Opcode.SIMD, fields["address"], fields["port_stride"], fields["blocks"],
+               fields["has_min"], fields["group_rounds"], fields["shift"], fields["mode"],
+               fields["volatile"], alphas.tobytes())
+        if key not in self.proved:
+            form = WeightFormat.of(fields, self.config)
+            data = self.region(Opcode.SIMD, fields)
+            if fields["volatile"]:
+                self.proved[key] = self.volatile(form, data, fields, int(alphas.max()))
+            else:
+                weights, scales, minima = unpack_weights(form, data, fields["port_stride"])
+                bits = {SimdMode.W4A4: 4, SimdMode.W8L4: LOG2_ACT_BITS}.get(
+                    SimdMode(fields["mode"]), 8)
+                self.proved[key] = simd_bound(weights, alphas.reshape(-1), scales, minima, group,
+                                              fields["shift"], bits)
+        return self.proved[key]
+
+    def volatile(self, form: WeightFormat, data: Ints, fields: Fields, alpha: int) -> int:
+        """Largest sum of any int8 weights in +-127 under the scales that are there."""
+        rows = split_regions(data, self.config.weight_ports, fields["port_stride"],
+                             form.blocks * form.groups * form.group_bytes)
+        groups = rows.reshape(-1, form.group_bytes)[:, :form.scale_bytes]
+        scale = int(np.abs(np.ascontiguousarray(groups).view("<i2").astype(np.int64)).max())
+        limit = 1 << LOG2_BITS if fields["mode"] == SimdMode.W8L4 else INT8_MAX
+        inputs = form.group_rounds * self.config.word_elements
+        dot = inputs * INT8_MAX * (limit << alpha) * scale
+        return form.groups * ((dot >> fields["shift"]) + 1)

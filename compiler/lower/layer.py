@@ -1,0 +1,258 @@
+"""Instructions of one decoder layer for some consecutive tokens."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+from compiler.decoder.quantized import NormParameters, QuantizedDecoder, QuantizedLayer
+from compiler.image.layout import pack_norm
+from compiler.ir.graph import Graph
+from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
+from compiler.ir.ops import Activate, Dequantize, Quantize, Search, Tensor
+from compiler.lower.attention import (
+    CACHE,
+    SHARED,
+    AttentionStages,
+    Span,
+    key_format,
+    value_blocks,
+    value_format,
+)
+from compiler.lower.context import Context, Place
+from compiler.lower.linear import Lowering
+from compiler.lower.matmul import LinearEmitter
+from compiler.lower.tile import Tiler
+from hw.config import HardwareConfig
+from hw.isa import DrainMode, Opcode
+
+SOURCES = {"q": "attention_input", "k": "attention_input", "v": "attention_input",
+           "o": "attention_output", "gate": "mlp_input", "up": "mlp_input", "down": "mlp_hidden"}
+def cuts(span: Span, size: int) -> list[tuple[int, int]]:
+    """First and end token of the parts of a span that stay between multiples of ``size``."""
+    result, at = [], 0
+    while at < span.tokens:
+        end = min(span.tokens, at + size - (span.position + at) % size)
+        result.append((at, end))
+        at = end
+    return result
+
+
+def layer_graph(decoder: QuantizedDecoder, layer: QuantizedLayer, tokens: int) -> Graph:
+    """Linear layers and activation of a layer; their inputs have no producer."""
+    lowering, parameters = Lowering({}), layer.activation
+    width = decoder.architecture.width
+    inputs = {
+        "attention_input": Tensor("attention_input", (tokens, width)),
+        "attention_output": Tensor(
+            "attention_output", (tokens, decoder.architecture.heads * decoder.head_stride)),
+        "mlp_input": Tensor("mlp_input", (tokens, width)),
+    }
+    outputs: dict[str, Tensor] = {}
+    for name in SOURCES:
+        if name not in layer.linears:
+            continue
+        if name == "down":
+            source = outputs["gate" if parameters.gated else "up"]
+            inputs["mlp_hidden"] = lowering.builder.add(Activate(
+                name="activation", source=source,
+                factor=outputs["up"] if parameters.gated else None, shift=parameters.shift,
+                base=lowering.builder.constant("activation.base", parameters.base),
+                delta=lowering.builder.constant("activation.delta", parameters.delta),
+                out=Tensor("mlp_hidden", source.shape)))
+        outputs[name] = lowering.linear(name, layer.linears[name], inputs[SOURCES[name]])
+    return lowering.builder.graph()
+
+
+class ResidualEmitter(LinearEmitter):
+    """A linear layer whose sums are added to the residual."""
+
+    def drain_fields(self, first: int) -> dict[str, int]:
+        """Destination: pairs of words."""
+        place = self.context.places["residual"]
+        return {"destination": place.start + 2 * first * self.block_words, "stride": place.stride,
+                "mode": int(DrainMode.RESIDUAL)}
+
+
+class ArgmaxEmitter(LinearEmitter):
+    """The output head: only the largest logit's column is kept."""
+
+    def drain_fields(self, first: int) -> dict[str, int]:
+        """Destination: the result word."""
+        return {"destination": self.context.places["next_token"].start, "stride": 0,
+                "mode": int(DrainMode.ARGMAX), "fresh": int(first == 0),
+                "column": first * self.config.lanes}
+
+
+@dataclass
+class LayerEmitter:
+    """Emits a layer into its tiler's context; ``residual`` is already placed.
+
+    tokens_max: tokens that column tiles and places are made for, the same in every pass.
+    """
+
+    decoder: QuantizedDecoder
+    layer: QuantizedLayer
+    tokens_max: int
+    residual: Place
+    tiler: Tiler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.config: HardwareConfig = self.decoder.hardware
+        self.graph = layer_graph(self.decoder, self.layer, self.tokens_max)
+        self.tiler = Tiler(self.graph, self.config, self.tokens_max)
+        self.context: Context = self.tiler.context
+        words = dict(self.context.words)
+        words |= dict.fromkeys(("attention_input", "mlp_input"), self.residual.stride // 2)
+        words["attention_output"] = max(
+            words["attention_output"], self.decoder.architecture.heads * self.decoder.head_words)
+        self.context.words = words
+        self.matmuls = {op.out.name.removesuffix(".y"): op for op in self.graph.ops
+                        if isinstance(op, Dequantize)}
+        self.context.places["residual"] = self.residual
+        self.context.vector.used[self.residual.start] = self.residual.stride * self.tokens_max
+        self.context.vector.pointer = self.residual.start + self.residual.stride * self.tokens_max
+
+    def emit(self, span: Span) -> Context:
+        """All instructions; raises OutOfSpaceError when the stores are too small."""
+        tokens, context = span.tokens, self.context
+        self.norm("attention_norm", self.layer.attention_norm, "residual", "attention_input",
+                  tokens)
+        for name in "qkv":
+            self.linear(name, tokens)
+        self.release("attention_input")
+        for name in "qk":
+            self.head_norm(name, tokens)
+        for name in "qk":
+            self.rotate(name, span)
+        self.append(span)
+        self.release("k.y", "v.y")
+        self.attention(span)
+        self.release("q.y")
+        self.linear("o", tokens, ResidualEmitter)
+        self.release("attention_output")
+        self.norm("mlp_norm", self.layer.mlp_norm, "residual", "mlp_input", tokens)
+        for name in ("gate", "up"):
+            if name in self.layer.linears:
+                self.linear(name, tokens)
+        self.release("mlp_input")
+        activate = next(op for op in self.graph.ops if isinstance(op, Activate))
+        self.tiler.emit_activate(activate, tokens, list(self.graph.ops).index(activate))
+        self.release("gate.y", "up.y")
+        self.linear("down", tokens, ResidualEmitter)
+        self.release("mlp_hidden")
+        return context
+
+    def release(self, *names: str) -> None:
+        """Free tensors and the operands made of them."""
+        made = [op.out.name for op in self.graph.ops
+                if isinstance(op, Quantize | Search) and op.source.name in names]
+        for name in [*names, *made]:
+            self.tiler.release(name)
+
+    def norm(
+        self, name: str, parameters: NormParameters, source: str, out: str, tokens: int
+    ) -> None:
+        """NORM of the residual into a new tensor."""
+        place, context = self.context.places[source], self.context
+        target = context.place(out)
+        words = target.stride
+        context.emit(
+            Opcode.NORM, name, self.norm_region(name, parameters, words), tokens=tokens, heads=1,
+            words=words, source=place.start, stride=place.stride, head_stride=0,
+            destination=target.start, destination_stride=target.stride,
+            destination_head_stride=0, wide=1, center=int(parameters.center))
+
+    def norm_region(self, name: str, parameters: NormParameters, words: int) -> str:
+        """Region of a norm's parameters."""
+        return self.context.constant(f"{name}.parameters", functools.partial(
+            pack_norm, parameters.weight, parameters.bias, parameters.shift, parameters.inverse,
+            parameters.epsilon, len(parameters.weight), words, self.config))
+
+    def linear(
+        self, name: str, tokens: int, emitter: type[LinearEmitter] = LinearEmitter
+    ) -> None:
+        """A linear layer and, if it is the first of its input, the input's preparation."""
+        op = self.matmuls[name]
+        matmul = self.tiler.made[op.sums.name]
+        assert isinstance(matmul, LutMatmul | RowgenMatmul | SimdMatmul)
+        operand = matmul.codes if isinstance(matmul, LutMatmul) else matmul.x
+        if operand.name not in self.context.operands:
+            made = self.tiler.made[operand.name]
+            if isinstance(made, Search):
+                self.tiler.prepare_search(made)
+            else:
+                assert isinstance(made, Quantize)
+                self.tiler.emit_quantize(made, tokens)
+        if emitter is LinearEmitter:
+            self.context.place(op.out.name)
+        emitter(self.context, matmul, op).emit(tokens)
+
+    def head_norm(self, name: str, tokens: int) -> None:
+        """NORM of every head, in place (Qwen3)."""
+        parameters = self.layer.q_norm if name == "q" else self.layer.k_norm
+        if parameters is None:
+            return
+        architecture, head_words = self.decoder.architecture, self.decoder.head_words
+        heads = architecture.heads if name == "q" else architecture.kv_heads
+        place = self.context.places[f"{name}.y"]
+        self.context.emit(
+            Opcode.NORM, f"{name}_norm", self.norm_region(f"{name}_norm", parameters, head_words),
+            tokens=tokens, heads=heads, words=head_words, source=place.start, stride=place.stride,
+            head_stride=head_words, destination=place.start, destination_stride=place.stride,
+            destination_head_stride=head_words, wide=0, center=int(parameters.center))
+
+    def rotate(self, name: str, span: Span) -> None:
+        """ROPE of every head, in place."""
+        if self.decoder.rotations is None:
+            return
+        architecture, head_words = self.decoder.architecture, self.decoder.head_words
+        place = self.context.places[f"{name}.y"]
+        self.context.emit(
+            Opcode.ROPE, f"{name}.rope", f"{SHARED}rotations@{span.position}", tokens=span.tokens,
+            heads=architecture.heads if name == "q" else architecture.kv_heads, words=head_words,
+            source=place.start, stride=place.stride, head_stride=head_words)
+
+    def append(self, span: Span) -> None:
+        """Keys and values into the cache, head by head."""
+        config, head_words = self.config, self.decoder.head_words
+        keys, values = key_format(self.decoder), value_format(self.decoder)
+        port_bytes = config.port_bytes
+        for head in range(self.decoder.architecture.kv_heads):
+            place = self.context.places["k.y"]
+            for first, end in cuts(span, config.lanes):
+                block, slot = divmod(span.position + first, config.lanes)
+                self.context.emit(
+                    Opcode.APPEND, f"k.append.{head}", f"{CACHE}keys.{head}",
+                    port_stride=keys.port_stride, slot=slot, tokens=end - first,
+                    offset=block * keys.groups * keys.group_bytes // port_bytes,
+                    words=head_words, source=place.start + first * place.stride + head * head_words,
+                    stride=place.stride, group_rounds=keys.group_rounds,
+                    group_words=keys.group_bytes // port_bytes, transpose=0)
+            place = self.context.places["v.y"]
+            for part, (w0, w1) in enumerate(value_blocks(self.decoder)):
+                for first, end in cuts(span, config.group_max):
+                    group, slot = divmod(span.position + first, config.group_max)
+                    self.context.emit(
+                        Opcode.APPEND, f"v.append.{head}", f"{CACHE}values.{head}.{part}",
+                        port_stride=values.port_stride, slot=slot, tokens=end - first,
+                        offset=group * values.group_bytes // port_bytes, words=w1 - w0,
+                        source=place.start + first * place.stride + head * head_words + w0,
+                        stride=place.stride, group_rounds=values.group_rounds,
+                        group_words=values.group_bytes // port_bytes, transpose=1)
+
+    def attention(self, span: Span) -> None:
+        """Scores and softmax of a head run beside the mixture of the head before it."""
+        self.context.place("attention_output")
+        stages = AttentionStages(self.decoder, self.layer.attention, self.context, span)
+        pending = None
+        for head in range(self.decoder.architecture.kv_heads):
+            for first in range(0, span.tokens, stages.tile):
+                end = min(first + stages.tile, span.tokens)
+                prepared = stages.prepare(head, first, end)
+                if pending is not None:
+                    stages.mix(*pending)
+                pending = head, first, end, prepared
+        assert pending is not None
+        stages.mix(*pending)
+        stages.close()

@@ -1,0 +1,193 @@
+"""The linear engines and their prefetcher, connected as in the accelerator, between memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from amaranth import Module, Mux
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.sim import Simulator
+
+from hw.config import HardwareConfig
+from hw.fixed import Ints
+from hw.interfaces import Accumulate, MemoryRead, ReadCommand, task_layout
+from hw.isa import INSTRUCTION_BITS, Opcode, encode
+from hw.memory.fifo import Fifo
+from hw.units.lut_engine import LutEngine
+from hw.units.packed_dot import ALPHA_BITS
+from hw.units.simd_engine import SimdEngine
+from hw.units.weight_prefetch import WeightPrefetch
+from tests.hw.engine_models import serve_reads
+from tests.hw.engines import ExternalMemory, Traffic, count, watch_held
+
+REST = 2
+"""Fewest cycles from a use of an accumulator word to the next."""
+QUEUE = 4
+"""Instructions that the dispatcher lets into the linear engine's queue."""
+
+
+class Linear(wiring.Component):
+    """Ports as those of the engines; ``task`` and ``ahead`` carry whole instructions.
+
+    Only the engines of ``opcodes`` are there, and words wait in queues as in read masters.
+    """
+
+    def __init__(self, config: HardwareConfig, opcodes: Iterable[Opcode]) -> None:
+        self.config = config
+        ports = config.weight_ports
+        kinds = {Opcode.LUT: LutEngine, Opcode.SIMD: SimdEngine}
+        self.engines: dict[Opcode, Any] = {opcode: kinds[opcode](config) for opcode in opcodes}
+        self.prefetch = WeightPrefetch(config)
+        self.parts = [*self.engines.values(), self.prefetch]
+        super().__init__({
+            "task": In(stream.Signature(INSTRUCTION_BITS)),
+            "ahead": In(stream.Signature(INSTRUCTION_BITS)),
+            "commands": Out(ReadCommand()).array(ports),
+            "words": In(stream.Signature(config.port_bits)).array(ports),
+            "operand": Out(MemoryRead(16, config.word_elements * 8)),
+            "alpha": Out(MemoryRead(12, ALPHA_BITS * config.chunks_per_word)),
+            "sums": Out(Accumulate(config)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.prefetch = prefetch = self.prefetch
+        lut, simd = self.engines.get(Opcode.LUT), self.engines.get(Opcode.SIMD)
+        connect(m, flipped(self.ahead), prefetch.ahead)
+        m.d.comb += [
+            prefetch.running.eq(self.task.valid),
+            prefetch.completed.eq(self.task.valid & self.task.ready),
+        ]
+        for opcode, engine in self.engines.items():
+            m.submodules[opcode.name.lower()] = engine
+            mine = self.task.payload[:4] == opcode
+            m.d.comb += [
+                engine.task.payload.eq(self.task.payload[:task_layout(opcode).size]),
+                engine.task.valid.eq(self.task.valid & mine),
+                engine.operand.data.eq(self.operand.data),
+            ]
+            with m.If(mine):
+                m.d.comb += [
+                    self.task.ready.eq(engine.task.ready),
+                    self.operand.en.eq(engine.operand.en),
+                    self.operand.address.eq(engine.operand.address),
+                ]
+        for port, source in enumerate(self.words):
+            m.submodules[f"queue_{port}"] = queue = Fifo(
+                self.config.port_bits, self.config.read_fifo_words)
+            connect(m, flipped(source), queue.i)
+            words = queue.o
+            if lut is not None:
+                connect(m, lut.commands[port], prefetch.gather[port])
+            connect(m, prefetch.commands[port], flipped(self.commands[port]))
+            ready: Any = 0
+            for engine in self.engines.values():
+                m.d.comb += [
+                    engine.words[port].payload.eq(words.payload),
+                    engine.words[port].valid.eq(words.valid),
+                ]
+                ready = ready | engine.words[port].ready
+            m.d.comb += [
+                words.ready.eq(ready),
+                prefetch.arrived[port].eq(source.valid & source.ready),
+                prefetch.taken[port].eq(words.valid & words.ready),
+            ]
+        if simd is not None:
+            connect(m, simd.alpha, flipped(self.alpha))
+        engines = list(self.engines.values())
+        first, last = engines[0], engines[-1]
+        for name in ("valid", "bank", "address", "first", "sums"):
+            m.d.comb += getattr(self.sums, name).eq(
+                Mux(last.task.valid, getattr(last.sums, name), getattr(first.sums, name))
+            )
+        return m
+
+
+async def accumulate(ctx: Any, sums: Any, banks: Ints) -> None:
+    """Keep accumulator banks; a word that is used again too early is an error."""
+    last_use: dict[tuple[int, int], int] = {}
+    cycle = 0
+    while True:
+        *_, valid, bank, address, first, values = await ctx.tick().sample(
+            sums.valid, sums.bank, sums.address, sums.first, sums.sums
+        )
+        cycle += 1
+        if valid:
+            assert cycle - last_use.get((bank, address), -REST) >= REST
+            last_use[bank, address] = cycle
+            row = np.array(list(values), np.int64)
+            banks[bank][address] = row if first else banks[bank][address] + row
+
+
+def run_linear(
+    config: HardwareConfig, tasks: Sequence[tuple[Opcode, Mapping[str, int]]],
+    images: Sequence[bytes], operands: Mapping[int, int], alphas: Mapping[int, int], banks: Ints,
+    traffic: Traffic, early: bool = True, limit: int = 8000,
+) -> tuple[dict[str, int], list[int]]:
+    """Run instructions and keep their sums in ``banks``; returns event totals and cycles of each.
+
+    images: memory as each port sees it. early: instructions go ahead as the dispatcher lets them,
+    else each when it starts.
+    """
+    dut = Linear(config, sorted({opcode for opcode, _ in tasks}))
+    words = [int.from_bytes(encode(opcode, fields), "little") for opcode, fields in tasks]
+    cycles: list[int] = []
+    started = 0
+    totals: list[dict[str, int]] = [{} for _ in dut.parts]
+
+    async def dispatch(ctx: Any) -> None:
+        nonlocal started
+        for word in words:
+            while not traffic.go():
+                await ctx.tick()
+            started += 1
+            ctx.set(dut.task.payload, word)
+            ctx.set(dut.task.valid, 1)
+            for used in range(1, limit):
+                *_, taken = await ctx.tick().sample(dut.task.ready)
+                if taken:
+                    cycles.append(used)
+                    break
+            else:
+                raise TimeoutError(f"task {len(cycles)} runs for more than {limit} cycles")
+            ctx.set(dut.task.valid, 0)
+            await ctx.tick()
+        for _ in range(4):
+            await ctx.tick()
+
+    async def send_ahead(ctx: Any) -> None:
+        for number, word in enumerate(words):
+            while number >= (len(cycles) + QUEUE if early else started):
+                await ctx.tick()
+            ctx.set(dut.ahead.payload, word)
+            ctx.set(dut.ahead.valid, 1)
+            await ctx.tick().until(dut.ahead.ready)
+            ctx.set(dut.ahead.valid, 0)
+
+    external = [ExternalMemory(image, traffic) for image in images]
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(dispatch)
+    for process in [
+        send_ahead,
+        *(partial(external[q].serve, command=dut.commands[q], words=dut.words[q])
+          for q in range(config.weight_ports)),
+        *(partial(watch_held, port=command) for command in dut.commands),
+        partial(serve_reads, en=dut.operand.en, key=dut.operand.address, data=dut.operand.data,
+                content=operands.__getitem__, traffic=traffic),
+        partial(serve_reads, en=dut.alpha.en, key=dut.alpha.address, data=dut.alpha.data,
+                content=alphas.__getitem__, traffic=traffic),
+        partial(accumulate, sums=dut.sums, banks=banks),
+        *(partial(count, events=part.events, totals=total)
+          for part, total in zip(dut.parts, totals, strict=True)),
+    ]:
+        sim.add_testbench(process, background=True)
+    sim.run()
+    merged: dict[str, int] = {}
+    for total in totals:
+        merged |= total
+    return merged, cycles

