@@ -109,3 +109,40 @@ def simulate(
                    progress=progress, passes=passes)
     write_record(run_record(build, done.values, done.spans))
     return done.values
+
+
+def evaluate(
+    model: str, scheme: str, hardware: str = "sim", *, text: str | None = None,
+    tokens: int = 4096, window: int = 512, fixed_point_only: bool = False,
+    quantizing: Callable[[str], None] = lambda text: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Perplexity of a model's integers beside float, on the first ``tokens`` tokens of a text.
+
+    text: default is `compiler.frontends.packaged.sample_text`. fixed_point_only: linears stay
+    float. Raises LutripError in one line for anything wrong with the inputs.
+    """
+    from compiler.decoder.evaluate import evaluate as evaluate_decoder
+    from compiler.decoder.quantize import quantize_decoder
+    from compiler.frontends.load import load_model, load_tokenizer
+    from compiler.frontends.packaged import sample_text
+    from compiler.quant.scheme import load_scheme
+    from compiler.text import CALIBRATION_TEXT
+    from hw.presets import load_hardware
+
+    chosen, config = load_scheme(scheme), load_hardware(hardware)
+    loaded, tokenizer = load_model(model), load_tokenizer(model)
+    given = sample_text() if text is None else text
+    # A token is at least one character most of the time; the rest of a long text is not needed.
+    ids = tokenizer.encode(given[:tokens * 16])[:tokens]
+    decoder = quantize_decoder(loaded, chosen, config, tokenizer.encode(CALIBRATION_TEXT), window,
+                               exact=fixed_point_only, progress=quantizing)
+    done = evaluate_decoder(loaded, decoder, ids, window, progress)
+    return {
+        "model": model, "scheme": chosen.name, "hardware": config.name,
+        "fixed_point_only": fixed_point_only, "tokens": done.tokens, "windows": done.windows,
+        "window_tokens": window, "predictions": done.predictions, "perplexity": done.perplexity,
+        "perplexity_float": done.perplexity_float, "relative": done.relative,
+        "residual_error": done.residual_error, "residual_scale": decoder.residual_scale,
+        "residual_peak_calibrated": decoder.residual_peak,
+    }

@@ -10,7 +10,7 @@ import click
 
 from hw.errors import LutripError, ToolError
 
-COMMANDS = ("compile", "demo", "disasm", "doctor", "generate", "report", "simulate")
+COMMANDS = ("compile", "demo", "disasm", "doctor", "evaluate", "generate", "report", "simulate")
 WRONG_RESULT, WRONG_INPUT, TOOL_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 

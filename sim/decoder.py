@@ -175,11 +175,15 @@ class DecoderRun:
             self._cycles += result.cycles
             record = self._record(item, result, golden)
             self.records[item.index] = record
-            if record.token is not None:
-                self.tokens[item.index] = record.token
             if record.bit_exact:
                 self._keep_events(item, result.events)
-            result.events.unlink(missing_ok=True)
+                result.events.unlink(missing_ok=True)
+                if record.token is not None:
+                    self.tokens[item.index] = record.token
+            else:
+                # Golden may be ahead of what the circuit did not reach.
+                self.tokens = {index: token for index, token in self.tokens.items()
+                               if index < item.index}
             self.file.append(record)
 
         simulate([job for _, job in chunk], running, finished)

@@ -75,12 +75,14 @@ def pass_values(
         }
         if record := run.records.get(item.index):
             joules = costs.energy(record.counters)
+            overlap = overlap_values(record.activity, record.counters)
             row |= {
                 "bit_exact": record.bit_exact, "cycles": record.cycles,
                 "latency_s": joules.seconds, "energy_j": joules.total.value,
                 "wall_s": record.wall_s, "beats": sum(record.beats.values()),
                 "weight_bytes": weight_bytes(record.counters, costs.config),
-                "overlap": overlap_values(record.activity, record.counters),
+                "others_busy": overlap["others_busy"],
+                "weights_arriving": overlap["weights_arriving"],
             }
         rows.append(row)
     return rows

@@ -61,7 +61,7 @@ class Stores:
     """
 
     def __init__(self, memory: Ints, config: HardwareConfig, record: bool = True) -> None:
-        self.config, self.memory, self.record = config, memory, record
+        self.config, self.memory, self.record = config, np.asarray(memory), record
         self.vector = np.zeros((config.vector_words, config.word_elements), np.int16)
         self.operand = np.zeros((config.operand_words, config.word_elements), np.uint8)
         self.alphas = np.zeros((ALPHA_ENTRIES, config.chunks_per_word), np.uint8)

@@ -38,6 +38,9 @@ SECTIONS = ("outputs", "activations", "constants", "layers", "cache", "program")
 EMBEDDING_ROWS = 4096
 """Embedding rows that are packed at once."""
 
+READ_AHEAD = 8 * LINE_BYTES
+"""Room behind the last program: instruction fetch reads lines ahead of the END it finds."""
+
 Say = Callable[[str], None]
 
 
@@ -162,7 +165,7 @@ class DecoderCompiler:
                 starts.append(len(program))
                 code = encode_program(item.program.tasks, item.program.addresses)
                 program += code.ljust(align(len(code), LINE_BYTES), b"\0")
-            section = writer.section("program", [program])
+            section = writer.section("program", [program, bytes(READ_AHEAD)])
         self.progress("verifying the programs")
         memory, _, sections = map_image(folder / IMAGE_FILE)
         entries = [section.address + start for start in starts]

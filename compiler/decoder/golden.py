@@ -33,6 +33,14 @@ class KeyValues:
     length: int = 0
 
 
+@dataclass
+class LayerState:
+    """Cache of one layer: int8 [kv heads, capacity, head stride]."""
+
+    keys: Ints
+    values: Ints
+
+
 class PreparedLayer:
     """A layer with its linears ready to run."""
 
@@ -53,10 +61,11 @@ class GoldenDecoder:
 
     Everything is bit-exact with the instructions of docs/architecture.md: `layer` gives the
     residual behind each layer, `logits` the ARGMAX drain's values before the comparison.
+    kept_bytes: weights of layers made ready that are kept at most.
     """
 
-    def __init__(self, decoder: QuantizedDecoder) -> None:
-        self.decoder = decoder
+    def __init__(self, decoder: QuantizedDecoder, kept_bytes: int = PREPARED_BYTES) -> None:
+        self.decoder, self.kept_bytes = decoder, kept_bytes
         self.prepared: dict[int, PreparedLayer] = {}
         self.prepared_bytes = 0
         self.head = PreparedLinear(decoder.head)
@@ -66,6 +75,12 @@ class GoldenDecoder:
         decoder, architecture = self.decoder, self.decoder.architecture
         shape = (architecture.layers, architecture.kv_heads, decoder.capacity, decoder.head_stride)
         return KeyValues(keys=np.zeros(shape, np.int8), values=np.zeros(shape, np.int8))
+
+    def new_layer_state(self) -> LayerState:
+        """An empty cache of one layer."""
+        decoder = self.decoder
+        shape = (decoder.architecture.kv_heads, decoder.capacity, decoder.head_stride)
+        return LayerState(keys=np.zeros(shape, np.int8), values=np.zeros(shape, np.int8))
 
     def embed(self, tokens: Sequence[int] | Ints, position: int) -> Ints:
         """Residual int32 [T, width] of tokens, the first of which stands at ``position``."""
@@ -89,18 +104,21 @@ class GoldenDecoder:
 
         ``state.length`` does not change, so that every layer sees the same positions.
         """
-        prepared = self._prepared(index)
-        layer, first = prepared.layer, state.length
+        kept = LayerState(keys=state.keys[index], values=state.values[index])
+        return self.run_layer(self.prepared_layer(index), x, kept, state.length)
+
+    def run_layer(self, prepared: PreparedLayer, x: Ints, state: LayerState, first: int) -> Ints:
+        """Residual int32 [T, width] behind a layer of tokens whose first position is ``first``."""
+        layer = prepared.layer
         h = normalized(layer.attention_norm, x)
         heads = {name: self._heads(prepared.linear(name, h)) for name in "qkv"}
         for name, norm in (("q", layer.q_norm), ("k", layer.k_norm)):
             heads[name] = self._normed_and_rotated(heads[name], norm, first)
         last = first + len(x)
-        keys, values = state.keys[index], state.values[index]
-        keys[:, first:last] = cache_quantize(heads["k"]).transpose(1, 0, 2)
-        values[:, first:last] = cache_quantize(heads["v"]).transpose(1, 0, 2)
-        mixed = attend(layer.attention, heads["q"], keys[:, :last], values[:, :last], first,
-                       self.decoder.hardware)
+        state.keys[:, first:last] = cache_quantize(heads["k"]).transpose(1, 0, 2)
+        state.values[:, first:last] = cache_quantize(heads["v"]).transpose(1, 0, 2)
+        mixed = attend(layer.attention, heads["q"], state.keys[:, :last],
+                       state.values[:, :last], first, self.decoder.hardware)
         x = stream.add(x, prepared.linear("o", mixed.reshape(len(x), -1), wide=True))
         h = normalized(layer.mlp_norm, x)
         return stream.add(x, prepared.linear("down", self._hidden(prepared, h), wide=True))
@@ -125,10 +143,11 @@ class GoldenDecoder:
         """Token with the largest logit behind the last of the residuals, the lowest on a tie."""
         return int(self.logits(x[-1:])[0].argmax())
 
-    def _prepared(self, index: int) -> PreparedLayer:
+    def prepared_layer(self, index: int) -> PreparedLayer:
+        """Layer ``index`` ready to run; kept while ``kept_bytes`` allow it."""
         if index not in self.prepared:
             made = PreparedLayer(self.decoder.layer(index))
-            if self.prepared_bytes + made.bytes > PREPARED_BYTES:
+            if self.prepared_bytes + made.bytes > self.kept_bytes:
                 return made
             self.prepared[index] = made
             self.prepared_bytes += made.bytes

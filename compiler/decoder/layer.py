@@ -26,7 +26,7 @@ from compiler.lower.linear import channel_order
 from compiler.model import Architecture, Floats, QuantizedBlocks
 from compiler.quant.quantized import QuantizedLinear
 from compiler.quant.quantizer import LinearSpec
-from compiler.quant.scales import int16_scale
+from compiler.quant.scales import HEADROOM, int16_scale
 from compiler.quant.scheme import SchemeMap
 from hw.config import ALPHA_MAX, HardwareConfig
 from hw.fixed import INT16_MAX, Ints
@@ -60,6 +60,16 @@ class LayerContext:
     residual_scale: float
     stride: int
     exact: bool
+
+
+def not_zero(peaks: Floats) -> Floats:
+    """Peaks from which steps can be made, even where the calibration text is silent."""
+    return np.maximum(peaks, 1e-6 * max(float(peaks.max()), 1e-6)).astype(np.float64)
+
+
+def peak_steps(peaks: Floats) -> Floats:
+    """int16 steps of keys or values whose int8 steps reach the peaks."""
+    return not_zero(peaks) * CACHE_HEADROOM / (INT8_MAX << CACHE_SHIFT)
 
 
 class LayerQuantizer:
@@ -118,13 +128,13 @@ class LayerQuantizer:
             name=f"{self.name}.{name}_norm")
 
     def head_peaks(self, name: str) -> Floats:
-        """Largest magnitudes of q, k or v behind the linear and its norm, by key-value head."""
-        names = [f"{name}_normed", f"{name}_rotated"] if name in "qk" else [name]
+        """Largest magnitudes of q or k, behind its norm, by key-value head."""
+        names = [f"{name}_normed", f"{name}_rotated"]
         peaks = np.max([np.abs(self.made[part]).max(axis=(0, 2)) for part in names], axis=0)
         peaks = peaks.reshape(self.context.architecture.kv_heads, -1).max(axis=1)
-        if self.context.architecture.qk_norm and name in "qk":
+        if self.context.architecture.qk_norm:
             peaks = np.full_like(peaks, peaks.max())
-        return np.maximum(peaks, 1e-6 * max(float(peaks.max()), 1e-6)).astype(np.float64)
+        return not_zero(peaks)
 
     def attention(self) -> tuple[NormParameters, NormParameters | None, NormParameters | None,
                                  AttentionParameters]:
@@ -138,10 +148,17 @@ class LayerQuantizer:
             for name, order, count in (("q", rotary, architecture.heads),
                                        ("k", rotary, architecture.kv_heads),
                                        ("v", plain, architecture.kv_heads))}
-        steps = {"q": self.head_peaks("q") * 1.25 / INT16_MAX}
-        for name in "kv":
-            peaks = self.head_peaks(name)
-            steps[name] = peaks * CACHE_HEADROOM / (INT8_MAX << CACHE_SHIFT)
+        steps = {"q": self.head_peaks("q") * HEADROOM / INT16_MAX,
+                 "k": peak_steps(self.head_peaks("k"))}
+        columns = heads.head_rows(plain, architecture.heads, width)
+        o = self.spec("o", np.arange(architecture.width), columns)
+        mixed = heads.take(self.made["attention_output"].T, columns).T
+        sharing = architecture.heads // architecture.kv_heads
+        out = LinearGroup(context.hardware, mixed, [o], repeat=(sharing, stride))
+        # Query heads that share a key-value head share the division of its values.
+        of_values = out.migration.reshape(-1, sharing, stride)[:, 0]
+        peaks = np.abs(self.made["v"]).max(axis=0) / of_values[:, :width]
+        steps["v"] = peak_steps(peaks.max(axis=1))
         norms: dict[str, NormParameters | None] = {"q": None, "k": None}
         group = LinearGroup(context.hardware, self.made["attention_input"], list(specs.values()))
         for name, spec in specs.items():
@@ -152,11 +169,9 @@ class LayerQuantizer:
                 step = np.full_like(step, before)
             by_head = np.repeat(step, count // len(step))[:, None]
             order = plain if name == "v" else rotary
+            if name == "v":
+                by_head = by_head * of_values
             self.add(group, name, spec, np.where(order >= 0, by_head, np.inf).reshape(-1))
-        columns = heads.head_rows(plain, architecture.heads, width)
-        o = self.spec("o", np.arange(architecture.width), columns)
-        mixed = heads.take(self.made["attention_output"].T, columns).T
-        out = LinearGroup(context.hardware, mixed, [o])
         self.add(out, "o", o, np.full(architecture.width, context.residual_scale), wide=True)
         return (self.norm("attention_norm", group.migration, group.x_scale), norms["q"],
                 norms["k"], self.attention_parameters(steps, out.x_scale))

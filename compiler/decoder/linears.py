@@ -18,23 +18,94 @@ from compiler.quant.quantizer import (
     quantize_linear,
 )
 from compiler.quant.scales import OutputScale, int16_scale
+from compiler.quant.scheme import Scheme, SimdScheme
+from compiler.quant.simd import runs_native
 from hw.config import HardwareConfig
+
+STRENGTHS = (0.0, 0.3, 0.45, 0.6, 0.75)
+"""Exponents of a channel's activations against its weights that are tried."""
+TOKENS = 96
+"""Calibration tokens on which they are compared."""
+QUANTILE = 0.99
+SPREAD = 5.0
+"""A channel's divisor is within ``2**+-SPREAD`` of the typical one."""
+INT8_MAX = 127
+
+
+def migrates(scheme: Scheme, spec: LinearSpec) -> bool:
+    """Whether scale may move into the weights: only int8 ones made from floats bear it."""
+    return (isinstance(scheme, SimdScheme) and scheme.weight_bits == 8
+            and not runs_native(spec.blocks, scheme))
+
+
+def rounded(x: Floats, width: int) -> Floats:
+    """``x`` as int8 with a step for each ``width`` values of a row."""
+    parts = np.pad(x, ((0, 0), (0, -x.shape[1] % width))).reshape(len(x), -1, width)
+    step = np.abs(parts).max(axis=2, keepdims=True) / INT8_MAX
+    step = np.where(step > 0, step, 1)
+    y: Floats = (np.round(parts / step) * step).reshape(len(x), -1)[:, :x.shape[1]]
+    return y
+
+
+def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int] = (1, 1),
+                 ) -> Floats:
+    """What to divide every channel by, so that outlier channels do not set the tokens' steps.
+
+    SmoothQuant (Xiao et al., equation 4): ``size(x)**a / size(w)**(1 - a)``; here a channel's size
+    is a quantile of its share of a token's peak, so that the massive activations of single tokens
+    do not count, and ``a`` is the one with the least output error on some calibration tokens.
+    repeat: (shared, block): ``shared`` consecutive blocks of ``block`` channels get the same
+    values. Ones where a linear does not allow it.
+    """
+    ones = np.ones(x.shape[1], np.float32)
+    if not specs or not all(migrates(spec.scheme, spec) for spec in specs):
+        return ones
+    shared, block = repeat
+    token_peaks = np.abs(x).max(axis=1, keepdims=True)
+    shares = np.quantile(np.abs(x) / np.where(token_peaks > 0, token_peaks, 1), QUANTILE, axis=0)
+    weights = np.max([np.abs(spec.weight).max(axis=0) for spec in specs], axis=0)
+    shares, weights = (
+        np.broadcast_to(part.reshape(-1, shared, block).max(axis=1, keepdims=True),
+                        (len(part) // (shared * block), shared, block)).reshape(-1)
+        for part in (shares, weights))
+    there = (shares > 0) & (weights > 0)
+    if not there.any():
+        return ones
+    weight = np.concatenate([spec.weight for spec in specs])
+    group = max(spec.scheme.group for spec in specs if isinstance(spec.scheme, SimdScheme))
+    sample = x[:: -(-len(x) // TOKENS)]
+    y = sample @ weight.T
+    sizes = np.maximum((y**2).sum(axis=1, keepdims=True), 1e-30)
+    best, best_error = ones, np.inf
+    for strength in STRENGTHS:
+        logs = np.zeros(len(shares))
+        if strength:
+            logs[there] = (strength * np.log2(shares[there])
+                           - (1 - strength) * np.log2(weights[there]))
+            logs[there] -= np.median(logs[there])
+        divisors = np.exp2(np.clip(logs, -SPREAD, SPREAD)).astype(np.float32)
+        made = rounded(sample / divisors, x.shape[1]) @ rounded(weight * divisors, group).T
+        error = float(((made - y) ** 2 / sizes).sum())
+        if error < best_error:
+            best, best_error = divisors, error
+    return best
 
 
 class LinearGroup:
     """Linears of one input.
 
     x: float input [tokens, D] of the calibration text. ordered: its channels may be reordered.
+    repeat: as for `migration_of`.
     migration: what every channel of the input is divided by, and the weights multiplied by.
     x_scale: int16 step of the divided input.
     """
 
     def __init__(
         self, hardware: HardwareConfig, x: Floats, specs: Sequence[LinearSpec],
-        ordered: bool = False,
+        ordered: bool = False, repeat: tuple[int, int] = (1, 1),
     ) -> None:
         self.hardware, self.ordered = hardware, ordered
-        self.migration = np.ones(x.shape[1], np.float32)
+        self.migration = migration_of(x, specs, repeat)
         self.x = x / self.migration
         self.x_scale = int16_scale(self.x)
         self.sources: dict[tuple[object, ...], SearchInput | IntegerInput] = {}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from compiler.build import Build
-from compiler.image.program import decode_program, engine_names
-from hw.isa import ENGINE_OF, LINE_BYTES, LutMode, Opcode, SimdMode
+from compiler.image.layout import Buffer
+from compiler.image.program import Instruction, decode_program, engine_names
+from hw.isa import ENGINE_OF, LINE_BYTES, Base, DrainMode, LutMode, Opcode, SimdMode
 
 Fields = Mapping[str, int]
+MODES = {Opcode.LUT: LutMode, Opcode.SIMD: SimdMode, Opcode.DRAIN: DrainMode}
+FLAGS = ("first", "l2", "int4", "has_min", "gated", "token_scale", "plain", "volatile", "uniform",
+         "fresh", "add", "direct", "transpose", "wide", "center", "log2")
 
 
 def region_names(build: Build) -> dict[int, str]:
@@ -20,12 +27,13 @@ def describe(opcode: Opcode, fields: Fields) -> str:
     """Fields that are not the header or the address; modes by name, flags only where set."""
     parts = []
     for name, value in fields.items():
-        if name in ("wait", "post", "address"):
+        if name in ("wait", "post", "address") or (name == "base" and not value):
             continue
-        if name == "mode":
-            modes = LutMode if opcode == Opcode.LUT else SimdMode
-            parts.append(modes(value).name.lower())
-        elif name in ("first", "l2", "int4", "has_min", "gated", "token_scale"):
+        if name == "base":
+            parts.append(f"base={Base(value).name.lower()}")
+        elif name == "mode":
+            parts.append(MODES[opcode](value).name.lower())
+        elif name in FLAGS:
             if value:
                 parts.append(name)
         else:
@@ -33,24 +41,56 @@ def describe(opcode: Opcode, fields: Fields) -> str:
     return " ".join(parts)
 
 
-def disasm(build: Build) -> str:
-    """One line for each instruction: index, engine tokens, opcode, region, fields, operation."""
-    names, ops = region_names(build), build.instruction_ops
-    program = decode_program(build.image.section("program"))
-    title = (f"; {len(program)} instructions at {build.image.program_address:#x}, "
-             f"hardware {build.hardware.name} ({build.image.digest}), "
-             f"image {len(build.image.data)} bytes")
-    lines = [title]
+def program_lines(
+    program: Sequence[Instruction], ops: Sequence[str], names: Mapping[int, str]
+) -> list[str]:
+    """One line for each instruction: index, opcode, engine, address, region, fields, tokens.
+
+    ops: operation of every stored instruction; names: region at a byte address. The instructions
+    of a loop are indented.
+    """
+    lines: list[str] = []
+    loop_end = 0
     for index, (opcode, fields) in enumerate(program):
         if index == 0 or ops[index] != ops[index - 1]:
             lines.append(f"; {ops[index]}")
-        address = fields["address"] * LINE_BYTES
         tokens = "".join(
             f" {mark}{','.join(engine_names(fields[name]))}"
             for name, mark in (("wait", "<-"), ("post", "->")) if fields[name]
         )
-        region = names.get(address, "")
-        lines.append(f"{index:5} {opcode.name:<8} {ENGINE_OF[opcode].name.lower():<8} "
-                     f"@{address:#08x} {region:<24} {describe(opcode, fields)}{tokens}".rstrip())
+        place, region = "", ""
+        if "address" in fields:
+            address = fields["address"] * LINE_BYTES
+            place, region = f"@{address:#08x}", names.get(address, "")
+        engine = "fetch" if opcode == Opcode.LOOP else ENGINE_OF[opcode].name.lower()
+        indent = "  " if index < loop_end else ""
+        lines.append(f"{index:5} {indent}{opcode.name:<8} {engine:<8} {place:<9} {region:<24} "
+                     f"{describe(opcode, fields)}{tokens}".rstrip())
+        if opcode == Opcode.LOOP:
+            loop_end = index + 1 + fields["length"]
     lines.append(f"{len(program):5} END")
+    return lines
+
+
+def disasm(build: Build) -> str:
+    """Program of a build."""
+    program = decode_program(build.image.section("program"))
+    title = (f"; {len(program)} instructions at {build.image.program_address:#x}, "
+             f"hardware {build.hardware.name} ({build.image.digest}), "
+             f"image {len(build.image.data)} bytes")
+    lines = program_lines(program, build.instruction_ops, region_names(build))
+    return "\n".join([title, *lines]) + "\n"
+
+
+def disasm_passes(memory: Buffer, metadata: Mapping[str, Any]) -> str:
+    """Programs of all passes of a decoder build."""
+    view = np.frombuffer(memory, np.uint8)
+    names = {part["address"]: part["name"] for part in metadata["memory_map"]}
+    lines = []
+    for item in metadata["passes"]:
+        address = item["program_address"]
+        program = decode_program(view[address:])
+        lines.append(f"; {item['name']}: {len(program)} instructions at {address:#x}, hardware "
+                     f"{metadata['hardware']['name']} ({metadata['hardware_digest']})")
+        lines += program_lines(program, item["instructions"], names)
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,25 +13,50 @@ from hw.fixed import Ints
 from hw.isa import Engine
 
 Touches = tuple[Engine, Sequence[Access]]
+GAP_LINES = 1 << 12
+"""Lines between writes that are kept track of with them."""
 
 
-def stored_lines(program: Sequence[Touches]) -> tuple[int, int]:
-    """Range of memory lines that instructions write."""
-    writes = [access for _, touched in program for access in touched
-              if access.space == Space.MEMORY and access.write]
-    return (min((access.start for access in writes), default=0),
-            max((access.stop for access in writes), default=0))
+@dataclass(frozen=True)
+class Segment:
+    """Memory lines ``first..last-1`` that instructions write in; ``base`` numbers the first."""
+
+    first: int
+    last: int
+    base: int
 
 
-def clipped(access: Access, first: int, last: int) -> Access | None:
-    """A memory access within lines ``first..last-1``, counted from ``first``; None outside."""
-    if access.stop <= first or access.start >= last:
-        return None
-    if access.start >= first and access.stop <= last:
-        return dataclasses.replace(access, start=access.start - first)
-    start, stop = max(access.start, first), min(access.stop, last)
-    # Only reads cross the borders; taking the gaps between their rows along is safe.
-    return Access(access.space, access.write, start - first, stop - start)
+def stored_segments(program: Sequence[Touches]) -> list[Segment]:
+    """Where instructions write memory, in order; small gaps are taken along."""
+    spans = sorted((access.start, access.stop) for _, touched in program for access in touched
+                   if access.space == Space.MEMORY and access.write)
+    merged: list[tuple[int, int]] = []
+    for first, last in spans:
+        if merged and first - merged[-1][1] <= GAP_LINES:
+            merged[-1] = merged[-1][0], max(merged[-1][1], last)
+        else:
+            merged.append((first, last))
+    result, base = [], 0
+    for first, last in merged:
+        result.append(Segment(first, last, base))
+        base += last - first
+    return result
+
+
+def within(access: Access, segments: Sequence[Segment]) -> list[Access]:
+    """The parts of a memory access in the segments, in lines as the segments number them."""
+    result = []
+    for segment in segments:
+        first, last, base = segment.first, segment.last, segment.base
+        if access.stop <= first or access.start >= last:
+            continue
+        if access.start >= first and access.stop <= last:
+            result.append(dataclasses.replace(access, start=access.start - first + base))
+            continue
+        start, stop = max(access.start, first), min(access.stop, last)
+        # Only reads cross the borders; taking the gaps between their rows along is safe.
+        result.append(Access(access.space, access.write, start - first + base, stop - start))
+    return result
 
 
 def conflicts(program: Sequence[Touches]) -> list[dict[Engine, int]]:
@@ -39,22 +65,21 @@ def conflicts(program: Sequence[Touches]) -> list[dict[Engine, int]]:
     A read conflicts with writes of its words, a write with reads and writes. Instructions of one
     engine run in order, so that the last of each engine stands for all.
     """
-    first, last = stored_lines(program)
+    segments = stored_segments(program)
     sizes = dict.fromkeys(Space, 0)
     for _, touched in program:
         for access in touched:
             sizes[access.space] = max(sizes[access.space], access.stop)
-    sizes[Space.MEMORY] = last - first
+    sizes[Space.MEMORY] = segments[-1].base + segments[-1].last - segments[-1].first if (
+        segments) else 0
     latest: dict[tuple[Space, bool], dict[Engine, Ints]] = {
         (space, write): {} for space in Space for write in (False, True)}
     result: list[dict[Engine, int]] = []
     for index, (engine, touched) in enumerate(program):
         follows: dict[Engine, int] = {}
-        relevant = []
+        relevant: list[Access] = []
         for access in touched:
-            inside = clipped(access, first, last) if access.space == Space.MEMORY else access
-            if inside is not None:
-                relevant.append(inside)
+            relevant += within(access, segments) if access.space == Space.MEMORY else [access]
         for access in relevant:
             for write in (True, False) if access.write else (True,):
                 for other, indices in latest[access.space, write].items():

@@ -97,7 +97,7 @@ class Verifier:
             index += fields["length"]
 
 
-def verify_program(
+def verify_programs(
     memory: Buffer, config: HardwareConfig, programs: Sequence[int], writable: Sequence[Section]
 ) -> None:
     """Raise LutripError in one line unless every program is safe on this hardware.
@@ -123,10 +123,10 @@ def verify_program(
 def verify_image(
     image: Image, config: HardwareConfig, programs: Sequence[int] | None = None
 ) -> None:
-    """`verify_program` of an image, which must be for this hardware."""
+    """`verify_programs` of an image, which must be for this hardware."""
     if image.digest != config.digest():
         raise VerifyError(f"the image is for hardware {image.digest}, not {config.name} "
                           f"({config.digest()}); compile it again")
     writable = [image.sections[name] for name in WRITABLE if name in image.sections]
     addresses = [image.program_address] if programs is None else programs
-    verify_program(image.data, config, addresses, writable)
+    verify_programs(image.data, config, addresses, writable)

@@ -25,7 +25,7 @@ VALUE_SUM_BITS = 34
 class NormEngine(wiring.Component):
     """Run NORM: for each row a pass for its peak, its sum if ``center``, its squares, its results.
 
-    A pass reads a vector word a cycle; about 75 cycles a row go to the latencies between passes,
+    A pass reads a vector word a cycle; 55 to 70 cycles a row go to the latencies between passes,
     the root and the reciprocal. Parameters are read once and kept, while the first row is read;
     ``words`` is at most `hw.units.row_limits.norm_words_max`, no count is 0. Every word of a row
     is read before it is written, so that rows can be replaced in place.

@@ -62,6 +62,7 @@ class RopeEngine(wiring.Component):
         start, running, finished = Signal(), Signal(), Signal()
         reader, requesting = self._request(m, start, running)
         enable, valid, advance = Signal(STAGES), Signal(STAGES), Signal()
+        table_words = Signal(20)
 
         # The words of a row go into the pipeline behind the rotations of their token.
         index, heads_left = Signal(12), Signal(8)
@@ -91,10 +92,14 @@ class RopeEngine(wiring.Component):
             advance.eq(~valid[-1] | written),
             self.vector_write.p.data.eq(self._rotate(m, enable, reader.o.payload, rotations.data)),
             self.command.p.address.eq(task.address * LINE_BYTES),
-            self.command.p.words.eq(task.tokens * task.words),
+            self.command.p.words.eq(table_words),
         ]
         with m.FSM():
             with m.State("idle"):
+                m.d.sync += table_words.eq(task.tokens * task.words)
+                with m.If(self.task.valid):
+                    m.next = "command"
+            with m.State("command"):
                 m.d.comb += self.command.valid.eq(self.task.valid)
                 with m.If(self.task.valid & self.command.ready):
                     m.d.comb += start.eq(1)

@@ -13,15 +13,18 @@ from lutrip.options import json_option, write_json
 @click.argument("build", type=click.Path(path_type=Path))
 @json_option
 def command(build: Path, json_path: Path | None) -> None:
-    """Print the program of a build, one instruction a line.
+    """Print the program of a build, or those of all its passes, one instruction a line.
 
     \b
     Example:
       lutrip disasm runs/rowgen
     """
     from compiler.build import load_build
-    from compiler.image.disasm import disasm
+    from compiler.decoder.build import load_decoder_build
+    from compiler.image.disasm import disasm, disasm_passes
+    from sim.execute import is_decoder
 
-    text = disasm(load_build(build))
+    text = (disasm_passes(*load_decoder_build(build)) if is_decoder(build)
+            else disasm(load_build(build)))
     click.echo(text)
     write_json(json_path, {"program": text.splitlines()})

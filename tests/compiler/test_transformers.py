@@ -11,6 +11,7 @@ from compiler.forward import forward, generate
 from compiler.frontends.load import load_model, load_tokenizer
 from compiler.frontends.packaged import find_model
 from compiler.frontends.safetensors import load_safetensors
+from compiler.text import DEFAULT_PROMPT
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,7 +52,8 @@ def transformers():
     reason = "needs the optional packages: pip install -e .[reference]"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
-        pytest.importorskip("torch", reason=reason)
+        for module in ("torch", "accelerate"):
+            pytest.importorskip(module, reason=reason)
         library = pytest.importorskip("transformers", reason=reason)
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
@@ -81,8 +83,7 @@ def relative_errors(found, expected):
 
 
 def test_smollm2_logits(packaged_model, smollm2):
-    text = "It was the best of times, it was the worst of times. " + TEXT
-    tokens = load_tokenizer(packaged_model).encode(text)
+    tokens = load_tokenizer(packaged_model).encode(DEFAULT_PROMPT)
     errors = relative_errors(forward(load_model(packaged_model), tokens),
                              reference_logits(smollm2, tokens))
     print(f"SmolLM2-135M, {len(tokens)} tokens: relative error {errors[0]:.2g} over all, "

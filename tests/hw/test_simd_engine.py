@@ -138,7 +138,7 @@ def run(config, layers, seed=0, chance=1.0, volatile=0):
     return program.check(rng, seed, chance)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     name=st.sampled_from(sorted(CONFIGS)),
     seed=st.integers(0, 2**32 - 1),

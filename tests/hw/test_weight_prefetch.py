@@ -86,7 +86,7 @@ def mixture(shapes: list[tuple[str, int, int, int]]) -> Mixture:
     return program
 
 
-@settings(max_examples=6)
+@settings(max_examples=5)
 @given(
     shapes=st.lists(st.tuples(
         st.sampled_from(sorted(KINDS)), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2),

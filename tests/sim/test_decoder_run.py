@@ -195,6 +195,7 @@ def test_a_wrong_pass_is_the_last(simulate):
     assert circuit.calls == [names(0, 5)]
     assert not run.complete
     assert run.failed.name == "decode 2 layer 1"
+    assert run.tokens == {2: 4711}
     resumed, circuit = simulate()
     assert resumed.resumed == 4
     assert circuit.calls == [names(4)]
