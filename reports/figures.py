@@ -12,8 +12,9 @@ from reports.facts import energy_groups, energy_range, labels
 from reports.numbers import number
 from reports.records import ENGINES, RunRecord
 
-PALETTE = ("#3b6ea8", "#e08a2c", "#4f9d69", "#b2506e", "#7d6bb3", "#8c7a5b", "#4aa3b5", "#9aa0a6")
-COLOURS = dict(zip(ENGINES, PALETTE, strict=False))
+PALETTE = ("#3b6ea8", "#e08a2c", "#4f9d69", "#b2506e", "#7d6bb3", "#8c7a5b", "#4aa3b5", "#9aa0a6",
+           "#c9b037")
+COLOURS = dict(zip(ENGINES, PALETTE, strict=True))
 STATES = {"busy": "#3b6ea8", "waiting": "#e6b35a", "idle": "#e3e5e8"}
 INK = "#33383e"
 OUTLINED_SPANS = 300

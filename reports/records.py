@@ -23,6 +23,7 @@ Meanings that the names do not say:
 - ``bits_per_weight``: bits read for each weight of the layers in the whole run; ``weights``
   through the weight ports, ``centroids`` through the centroid port.
 - ``tokens_per_s`` and ``tokens_per_j`` are those of ``layers`` and ``parts`` alone.
+- ``kind``: "decoder" for a whole model, whose further keys are in `reports.decoder_format`.
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ from typing import Any
 from compiler.image.image import write_atomically
 from hw.errors import LutripError
 from hw.isa import Engine
+from reports.decoder_format import DECODER, DECODER_FORMAT, OR_NULL, PASS_FORMAT
 
+BUILD = "build.json"
 RESULT = "result.json"
 TIMELINE = "spans.json"
 SUMMARY = "summary.json"
 ENGINES = tuple(engine.name.lower() for engine in Engine)
 
-OR_NULL = "or null"
 ANY_KEY = "any key"
 FORMAT: dict[str, Any] = {
     "title": str, "model": str, "scheme": str, "hardware": {"name": str},
@@ -109,11 +111,15 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One run: the values of its result file and its instruction spans."""
+    """One run: the values of its result file and its instruction spans.
+
+    build: what the folder's build.json says, empty where there is none.
+    """
 
     path: Path
     values: Mapping[str, Any]
     spans: tuple[Span, ...]
+    build: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -122,6 +128,11 @@ class RunRecord:
     def name(self) -> str:
         """Short name of the run: its scheme."""
         return str(self.values["scheme"])
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether a whole model ran."""
+        return self.values.get("kind") == DECODER
 
 
 def check(value: Any, form: Any, where: str) -> None:
@@ -153,12 +164,19 @@ def check(value: Any, form: Any, where: str) -> None:
 
 
 def run_record(
-    path: Path, values: Mapping[str, Any], spans: Sequence[Mapping[str, Any]]
+    path: Path, values: Mapping[str, Any], spans: Sequence[Mapping[str, Any]],
+    build: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Check the values of a run and its spans; raises ValueError for the first that is wrong."""
     check(values, FORMAT, "result")
+    if values.get("kind") == DECODER:
+        check(values, DECODER_FORMAT, "result")
+        for index, item in enumerate(values["passes"]):
+            if item["simulated"]:
+                check(item, PASS_FORMAT, f"result.passes[{index}]")
     try:
-        return RunRecord(path=path, values=values, spans=tuple(Span(**span) for span in spans))
+        return RunRecord(path=path, values=values, spans=tuple(Span(**span) for span in spans),
+                         build=build or {})
     except TypeError as error:
         raise ValueError(f"{TIMELINE}: {error}") from None
 
@@ -177,7 +195,9 @@ def load_record(folder: Path) -> RunRecord:
     spans = _load(folder, TIMELINE)
     try:
         check(spans, [{}], TIMELINE)
-        return run_record(folder, values, spans)
+        build = _load(folder, BUILD) if (folder / BUILD).is_file() else {}
+        check(build, {}, BUILD)
+        return run_record(folder, values, spans, build)
     except ValueError as error:
         raise LutripError(f"{folder}: damaged result ({error}); simulate again") from None
 

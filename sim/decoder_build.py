@@ -15,7 +15,8 @@ from compiler.frontends.load import load_tokenizer
 from hw.config import HardwareConfig
 from hw.errors import LutripError
 from hw.fixed import Ints
-from sim.circuit import circuit, generator_hash
+from sim.build import key_of
+from sim.circuit import circuit
 from sim.decoder import DecoderRun, GoldenPasses, pass_steps
 from sim.decoder_result import decoder_values
 from sim.passes import Pass, PassFile, PassProgress, choose, read_passes, run_key
@@ -61,7 +62,7 @@ def text_of(model: str, tokens: Sequence[int]) -> str | None:
 class Timelines:
     """Event logs of one prefill and one decode pass, kept in the run folder.
 
-    The first of each kind to end is kept: the others look alike and are long.
+    The first of each kind to end that runs layers is kept: the others look alike and are long.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -74,7 +75,7 @@ class Timelines:
 
     def keep(self, item: Pass, events: Path) -> None:
         """Keep a pass' log if it is the first of its kind."""
-        if not list(self.run_dir.glob(f"timeline_{item.kind}_*.txt")):
+        if item.part in ("all", "layer") and not list(self.run_dir.glob(f"timeline_{item.kind}_*.txt")):
             shutil.copy(events, self.run_dir / f"timeline_{item.kind}_{item.index}.txt")
 
     def kept(self) -> list[tuple[int, Path]]:
@@ -99,7 +100,8 @@ def execute_decoder(
     build = open_build(path)
     chosen = choose(build.passes, sample_layers, build.metadata["layers"][1])
     tool = find_simulator(simulator)
-    key = run_key(build.metadata["image_sha256"], generator_hash(),
+    sources = circuit(build.hardware, build_dir, progress)
+    key = run_key(build.metadata["image_sha256"], key_of(files=sources),
                   f"{tool.name} {tool.version}", memory)
     run_dir = path / RUN_DIR
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -108,7 +110,6 @@ def execute_decoder(
                      keep_events=timelines.keep, tell=passes)
     if not run.resumed:
         timelines.forget()
-    sources = circuit(build.hardware, build_dir, progress)
     build_s: list[float] = []
 
     def simulate(

@@ -108,8 +108,8 @@ def scope(sample_layers: Sequence[int] | None) -> str:
     """What ran in RTL, in words."""
     if sample_layers is None:
         return "every pass ran in RTL and every write was compared with golden"
-    named = ", ".join(map(str, sorted(set(sample_layers))))
-    return (f"layers {named} ran in RTL, every write compared with golden; the other layers, "
+    named = ", ".join(f"layer {layer}" for layer in sorted(set(sample_layers)))
+    return (f"{named} ran in RTL, every write compared with golden; the other layers, "
             "embedding and head are golden's")
 
 

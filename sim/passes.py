@@ -98,9 +98,12 @@ class PassRecord:
     first_mismatch: Mapping[str, Any] | None
 
 
-def run_key(image: str, generator: str, simulator: str, memory: MemoryModel) -> str:
-    """Names what a run depends on; finished passes of another key are not used."""
-    return json.dumps([image, generator, simulator, dataclasses.asdict(memory)])
+def run_key(image: str, circuit: str, simulator: str, memory: MemoryModel) -> str:
+    """Names what a run depends on; finished passes of another key are not used.
+
+    image, circuit: hashes of both.
+    """
+    return json.dumps([image, circuit, simulator, dataclasses.asdict(memory)])
 
 
 class PassFile:

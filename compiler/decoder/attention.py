@@ -50,7 +50,8 @@ def attend(
 def dot(x: Ints, y: Ints, bound: int) -> Ints:
     """Integer product of matrices whose sums stay below ``bound``, through floating point."""
     kind = np.float32 if bound < FLOAT32_EXACT else np.float64
-    return (x.astype(kind) @ y.astype(kind)).astype(np.int64)
+    sums: Ints = (x.astype(kind) @ y.astype(kind)).astype(np.int64)
+    return sums
 
 
 def mix(

@@ -33,6 +33,7 @@ from compiler.lower.passes import (
     rotation_copies,
 )
 from hw.isa import INSTRUCTION_BYTES, LINE_BYTES, Opcode
+from hw.units.row_limits import norm_words_max, rope_words_max
 
 SECTIONS = ("outputs", "activations", "constants", "layers", "cache", "program")
 EMBEDDING_ROWS = 4096
@@ -108,6 +109,14 @@ class DecoderCompiler:
                                f"{decoder.capacity}; give a larger --capacity")
         first = decoder.layer(0)
         self.words = residual_words(decoder, first)
+        for what, words, most in (
+            ("the residual", self.words, norm_words_max(self.config)),
+            ("a head", decoder.head_words, rope_words_max(self.config)),
+        ):
+            if words > most:
+                raise CompileError(f"{what} has {words} words of {self.config.port_bits} bits, "
+                                   f"hardware {self.config.name} normalizes and rotates rows of "
+                                   f"{most}; use larger hardware")
         self.token_lines = header_bytes(len(SECTIONS)) // LINE_BYTES
         self.tokens_max = self.largest_pass()
         self.emitter = self.make_emitter(self.tokens_max)

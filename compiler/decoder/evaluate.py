@@ -11,7 +11,8 @@ from compiler.decoder import reference
 from compiler.decoder.golden import LOGIT_ROWS, GoldenDecoder
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.errors import CompileError
-from compiler.model import Floats, Model
+from compiler.expression import Floats
+from compiler.model import Model
 from hw.fixed import Ints
 
 WINDOW = 512

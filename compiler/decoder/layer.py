@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.activation_table import FACTORS, FUNCTIONS, function_table, gated_table
+from compiler.activation_table import FACTORS, function_of, function_table, gated_table
 from compiler.decoder import heads
 from compiler.decoder.linears import LinearGroup
 from compiler.decoder.quantized import (
@@ -20,13 +20,13 @@ from compiler.decoder.quantized import (
     Rescale,
 )
 from compiler.decoder.reference import Weights
-from compiler.decoder.scaling import norm_parameters, rescale
+from compiler.decoder.scaling import activation_scale, norm_parameters, rescale
 from compiler.errors import CompileError
+from compiler.expression import Floats
 from compiler.lower.linear import channel_order
-from compiler.model import Architecture, Floats, QuantizedBlocks
+from compiler.model import Architecture, QuantizedBlocks
 from compiler.quant.quantized import QuantizedLinear
 from compiler.quant.quantizer import LinearSpec
-from compiler.quant.scales import HEADROOM, int16_scale
 from compiler.quant.scheme import SchemeMap
 from hw.config import ALPHA_MAX, HardwareConfig
 from hw.fixed import INT16_MAX, Ints
@@ -41,7 +41,8 @@ from hw.golden.softmax import (
 
 INT8_MAX = 127
 SUM_BOUND = 2.0**31 - 1
-CACHE_HEADROOM = 1.1
+QUERY_HEADROOM = 2.5
+CACHE_HEADROOM = 1.15
 """Room above the calibrated peak of keys and values."""
 SCORE_HEADROOM = 1.5
 
@@ -148,7 +149,7 @@ class LayerQuantizer:
             for name, order, count in (("q", rotary, architecture.heads),
                                        ("k", rotary, architecture.kv_heads),
                                        ("v", plain, architecture.kv_heads))}
-        steps = {"q": self.head_peaks("q") * HEADROOM / INT16_MAX,
+        steps = {"q": self.head_peaks("q") * QUERY_HEADROOM / INT16_MAX,
                  "k": peak_steps(self.head_peaks("k"))}
         columns = heads.head_rows(plain, architecture.heads, width)
         o = self.spec("o", np.arange(architecture.width), columns)
@@ -164,7 +165,7 @@ class LayerQuantizer:
         for name, spec in specs.items():
             step, count = steps[name], architecture.heads if name == "q" else architecture.kv_heads
             if architecture.qk_norm and name in "qk":
-                before = int16_scale(self.made[name])
+                before = activation_scale(self.made[name])
                 norms[name] = self.head_norm(name, before, float(step[0]))
                 step = np.full_like(step, before)
             by_head = np.repeat(step, count // len(step))[:, None]
@@ -209,7 +210,7 @@ class LayerQuantizer:
     def mlp(self) -> tuple[NormParameters, ActivationParameters]:
         """gate, up and down, the function between, and their norm."""
         context, architecture = self.context, self.context.architecture
-        hidden = self.made["mlp_hidden"]
+        hidden = self.hidden()
         down = self.spec("down", np.arange(architecture.width))
         out = LinearGroup(context.hardware, hidden, [down], ordered=True)
         self.add(out, "down", down, np.full(architecture.width, context.residual_scale), wide=True)
@@ -219,9 +220,9 @@ class LayerQuantizer:
         names = ("gate", "up") if architecture.gated else ("up",)
         specs = {name: self.spec(name, order) for name in names}
         group = LinearGroup(context.hardware, self.made["mlp_input"], list(specs.values()))
-        scales = {name: int16_scale(self.made[name]) for name in names}
+        scales = {name: activation_scale(self.made[name]) for name in names}
         if architecture.gated:
-            scales["up"] = int16_scale(self.made["up"] / out.migration)
+            scales["up"] = activation_scale(self.made["up"] / out.migration)
         for name, spec in specs.items():
             y_scale = np.full(len(order), scales[name])
             if name == "up" and architecture.gated:
@@ -230,11 +231,22 @@ class LayerQuantizer:
         return (self.norm("mlp_norm", group.migration, group.x_scale),
                 self.activation(scales, out.x_scale))
 
+    def hidden(self) -> Floats:
+        """Input of down on the calibration text, with the function that the scheme chooses."""
+        name = self.context.scheme.activation
+        if name is None:
+            return self.made["mlp_hidden"]
+        function, of_factor = function_of(name), FACTORS.get(name)
+        if not self.context.architecture.gated:
+            return function(self.made["up"]).astype(np.float32)
+        up = self.made["up"] if of_factor is None else of_factor(self.made["up"])
+        return (function(self.made["gate"]) * up).astype(np.float32)
+
     def activation(self, scales: Mapping[str, float], out_scale: float) -> ActivationParameters:
         """Table of the MLP's function between the given steps."""
         architecture = self.context.architecture
         name = self.context.scheme.activation or architecture.activation
-        function, factor = FUNCTIONS[name], FACTORS.get(name)
+        function, factor = function_of(name), FACTORS.get(name)
         if not architecture.gated:
             if abs(float(function(np.zeros(1))[0])) > out_scale / 2:
                 raise CompileError(f"activation {name} is not 0 at 0, so that an MLP without gate "

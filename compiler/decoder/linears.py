@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.decoder.quantized import FloatLinear
-from compiler.model import Floats
+from compiler.decoder.scaling import activation_scale
+from compiler.expression import Floats
 from compiler.quant.quantized import IntegerInput, QuantizedLinear, SearchInput
 from compiler.quant.quantizer import (
     LinearSpec,
@@ -17,7 +18,7 @@ from compiler.quant.quantizer import (
     quantize_input,
     quantize_linear,
 )
-from compiler.quant.scales import OutputScale, int16_scale
+from compiler.quant.scales import OutputScale
 from compiler.quant.scheme import Scheme, SimdScheme
 from compiler.quant.simd import runs_native
 from hw.config import HardwareConfig
@@ -106,8 +107,8 @@ class LinearGroup:
     ) -> None:
         self.hardware, self.ordered = hardware, ordered
         self.migration = migration_of(x, specs, repeat)
-        self.x = x / self.migration
-        self.x_scale = int16_scale(self.x)
+        self.x = (x / self.migration).astype(np.float32)
+        self.x_scale = activation_scale(self.x)
         self.sources: dict[tuple[object, ...], SearchInput | IntegerInput] = {}
 
     def scaled(self, spec: LinearSpec) -> LinearSpec:

@@ -13,7 +13,8 @@ from compiler.decoder.linears import LinearGroup
 from compiler.decoder.quantized import FloatLinear, QuantizedDecoder
 from compiler.decoder.scaling import embedding_steps, norm_parameters, residual_step, to_steps
 from compiler.errors import CompileError
-from compiler.model import LINEARS, Floats, Model
+from compiler.expression import Floats
+from compiler.model import LINEARS, Model
 from compiler.quant.quantized import IntegerInput, SimdLinear
 from compiler.quant.quantizer import LinearSpec
 from compiler.quant.scheme import Lut2dScheme, SchemeMap, SimdScheme

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compiler.model import Architecture, Floats
+from compiler.expression import Floats
+from compiler.model import Architecture
 from compiler.quant.quantized import QuantizedLinear, SimdLinear
 from hw.config import HardwareConfig
 from hw.fixed import Ints

@@ -9,7 +9,8 @@ import numpy as np
 
 from compiler.activation_table import FACTORS, FUNCTIONS
 from compiler.errors import CompileError
-from compiler.model import LINEARS, Architecture, Floats, Model
+from compiler.expression import Floats
+from compiler.model import LINEARS, Architecture, Model
 from hw.fixed import Ints
 
 Weights = Mapping[str, Floats]

@@ -8,17 +8,31 @@ import numpy as np
 
 from compiler.decoder.quantized import NormParameters, Rescale
 from compiler.errors import CompileError
-from compiler.model import Floats
-from compiler.quant.scales import dequantization
+from compiler.expression import Floats
+from compiler.quant.scales import HEADROOM, dequantization
 from hw.fixed import INT16_MAX, Ints
 from hw.golden.dequant import INT32_MAX
 from hw.golden.norm import EPSILON_BITS, INVERSE_BITS, UNIT_BITS
 
 RESIDUAL_HEADROOM = 8
 """The residual holds at least this many times the calibrated peak."""
+TYPICAL_QUANTILE = 0.9
+TYPICAL_HEADROOM = 5.0
 NORM_WEIGHT_BITS = 15
 SHIFT_MAX = 63
 EMBEDDING_SHIFT_MAX = 16
+
+
+def activation_scale(x: Floats) -> float:
+    """int16 step of activations [tokens, ...] of which the calibration text shows only some.
+
+    The peak has `HEADROOM`; tokens as large as most have `TYPICAL_HEADROOM`, as int16 has bits to
+    spare, unless a massive token takes them.
+    """
+    peaks = np.abs(x).reshape(len(x), -1).max(axis=1)
+    typical = float(np.quantile(peaks, TYPICAL_QUANTILE))
+    largest = max(float(peaks.max()) * HEADROOM, typical * TYPICAL_HEADROOM)
+    return (largest or 1.0) / INT16_MAX
 
 
 def power_of_two_above(value: float) -> float:

@@ -14,12 +14,17 @@ from compiler.image.weights import WeightFormat
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.golden.softmax import FRACTION_BITS
 from hw.isa import ENGINE_OF, LINE_BYTES, Base, DrainMode, Engine, LutMode, Opcode, SimdMode
+from hw.units.row_limits import norm_words_max, rope_words_max
 
 COUNTS = ("tokens", "heads", "rounds", "words", "blocks", "blocks_per_group", "slices",
           "group_rounds", "record_words")
 EMBED_SHIFT_MAX = 16
 MANY_ROWS = (Opcode.NORM, Opcode.ROPE, Opcode.GATHER, Opcode.SOFTMAX)
 """Opcodes whose rows only the stores limit."""
+
+
+TRANSFORMER = (Opcode.GATHER, Opcode.APPEND, Opcode.NORM, Opcode.ROPE, Opcode.SOFTMAX)
+"""Opcodes whose engines only come with the multiplier array."""
 
 
 class InstructionCheck:
@@ -71,6 +76,13 @@ class InstructionCheck:
                 self.require(len(np.unique(words)) == len(words), "rows of its result overlap")
         if self.opcode in (Opcode.ACTIVATE, Opcode.NORM):
             self.check_in_place(touched)
+        if self.opcode in TRANSFORMER:
+            self.require(config.simd, "the hardware has no such engine (simd is false)")
+        for limited, most in ((Opcode.NORM, norm_words_max), (Opcode.ROPE, rope_words_max)):
+            if self.opcode == limited:
+                self.require(fields["words"] <= most(config),
+                             f"rows of {fields['words']} words, the engine keeps parameters for "
+                             f"{most(config)}")
         self.check_memory(touched, writable)
         return touched
 

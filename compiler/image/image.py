@@ -105,7 +105,8 @@ def read_sections(data: Bytes, name: str) -> tuple[str, dict[str, Section]]:
     Raises ImageError in one line about ``name``.
     """
     if len(data) < LINE_BYTES or data[:len(MAGIC)] != MAGIC:
-        raise ImageError(f"{name}: not a lutrip image (magic {bytes(data[:8])!r}); compile it again")
+        raise ImageError(f"{name}: not a lutrip image (magic {bytes(data[:8])!r}); "
+                         "compile it again")
     _, version, head, size, digest, count, checksum = HEADER.unpack_from(data)
     if version != VERSION:
         raise ImageError(f"{name}: image version {version}, this lutrip reads version {VERSION}; "

@@ -188,6 +188,23 @@ class AttentionStages:
                 destination=place.start + first * place.stride + head * self.heads * words + w0,
                 fresh=0, column=0, token_scale=1, scales=prepared.scales)
             context.bank ^= 1
+        if head == self.decoder.architecture.kv_heads - 1:
+            self.fill(first, end)
+
+    def fill(self, first: int, end: int) -> None:
+        """Zeros where o's input is filled up to whole weight groups, from any sums times 0."""
+        context, config = self.context, self.config
+        place = context.places["attention_output"]
+        step = config.lanes // config.word_elements
+        used = self.decoder.architecture.heads * self.decoder.head_words
+        region = context.constant(f"{SHARED}zeros", functools.partial(
+            pack_uniform, 0, config, shift1=0, shift2=0))
+        for at in range(used, place.stride, step):
+            context.emit(
+                Opcode.DRAIN, "attention.fill", region, tokens=end - first, heads=1, blocks=1,
+                words=min(step, place.stride - at), accumulator=0, bank=context.bank ^ 1,
+                destination=place.start + first * place.stride + at, stride=place.stride,
+                head_stride=0, mode=0, uniform=1, fresh=0, column=0, token_scale=0, scales=0)
 
     def rescale_region(self, name: str, scale: Rescale) -> str:
         """Region of drain parameters that are the same for every column."""

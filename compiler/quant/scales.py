@@ -22,7 +22,7 @@ OutputScale = float | Floats
 """Output step of all columns, or of each; a column whose step is infinite is always 0."""
 
 
-def int16_scale(calibration: Floats) -> float:
+def int16_scale(calibration: Ints) -> float:
     """Step of an int16 activation tensor: calibrated maximum and headroom fill the range."""
     peak = float(np.abs(calibration).max(initial=0.0))
     return (peak or 1.0) * HEADROOM / INT16_MAX

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compiler.activation_table import function_of
 from hw.errors import ConfigError
 from hw.presets import check_keys, find, load_yaml
 
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 """Linear layers of a decoder layer, by the names a mix uses."""
+SOFTMAX = ("int8", "log2")
+"""Widths of softmax numerators: 8-bit, or 4-bit powers of two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +119,32 @@ def _scheme(path: Path, value: dict[str, Any], name: str) -> Scheme:
     return scheme
 
 
+def _decoder_options(path: Path, value: dict[str, Any]) -> dict[str, Any]:
+    """Take the keys that concern no linear layer, ``softmax`` and ``activation``, and check them.
+
+    Raises ConfigError in one line.
+    """
+    options: dict[str, Any] = {
+        key: value.pop(key) for key in ("softmax", "activation") if key in value}
+    if options.get("softmax", "int8") not in SOFTMAX:
+        raise ConfigError(f"{path}: softmax must be {' or '.join(SOFTMAX)}, not "
+                          f"{options['softmax']!r}")
+    if "activation" in options:
+        if not isinstance(options["activation"], str):
+            raise ConfigError(f"{path}: activation must be a function's name or an expression of "
+                              f"x, not {options['activation']!r}")
+        try:
+            function_of(options["activation"])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    return options
+
+
 def load_scheme(name: str) -> SchemeMap:
     """Scheme or mix by name or YAML file; raises ConfigError in one line."""
     path = find("schemes", name)
     value = load_yaml(path)
+    options = _decoder_options(path, value)
     kind = value.get("kind")
     if kind == "mix":
         check_keys(path, value, {"kind", "default", "layers"}, {"kind", "default"})
@@ -134,7 +159,8 @@ def load_scheme(name: str) -> SchemeMap:
             name=path.stem,
             default=load_scheme(value["default"]).default,
             layers={linear: load_scheme(part).default for linear, part in layers.items()},
+            **options,
         )
     if kind not in KINDS:
         raise ConfigError(f"{path}: kind must be {', '.join(KINDS)} or mix, not {kind!r}")
-    return SchemeMap(name=path.stem, default=_scheme(path, value, path.stem))
+    return SchemeMap(name=path.stem, default=_scheme(path, value, path.stem), **options)

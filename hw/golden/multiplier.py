@@ -7,6 +7,8 @@ shifted operands are made first, as int16, so that one loop of int16 products re
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 
@@ -20,7 +22,7 @@ BLOCK_COLUMNS = 16
 
 
 @njit(cache=True, error_model="numpy")
-def _dot(x: Ints, weights: Ints) -> int:
+def _dot(x: Ints, weights: Ints) -> Any:
     total = np.int32(0)
     for i in range(len(weights)):
         total += np.int32(x[i]) * np.int32(weights[i])
@@ -30,7 +32,7 @@ def _dot(x: Ints, weights: Ints) -> int:
 @njit(cache=True, error_model="numpy")
 def _four_dots(
     x0: Ints, x1: Ints, x2: Ints, x3: Ints, weights: Ints
-) -> tuple[int, int, int, int]:
+) -> tuple[Any, Any, Any, Any]:
     total0, total1, total2, total3 = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
     for i in range(len(weights)):
         weight = np.int32(weights[i])

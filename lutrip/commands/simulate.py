@@ -129,7 +129,7 @@ def print_decoder(values: Mapping[str, Any]) -> None:
             click.echo(f"  {kind}: {phase['tokens']} tokens in {phase['cycles']:,} cycles, "
                        f"{phase['tokens_per_s']:,.2f} tokens/s, "
                        f"{phase['tokens_per_j']:.4g} tokens/J; "
-                       f"{phase['wall_s_per_token']:.1f} s of wall time a token (measured)")
+                       f"{phase['wall_s_per_token']:.3g} s of wall time a token (measured)")
     overlap = values["overlap"]
     click.echo(f"  while the linear engine computes, another engine is busy "
                f"{overlap['others_busy']:.0%} and weights arrive "

@@ -183,7 +183,7 @@ def test_generation_takes_the_most_likely_token():
     text = list(TOKENS)
     for _ in range(6):
         text.append(int(np.argmax(plain_logits(model, text))))
-    assert generate(model, TOKENS, 6) == text[5:]
+    assert generate(model, TOKENS, 6) == generate(model.in_memory(), TOKENS, 6) == text[5:]
     assert generate(model, TOKENS, 0) == []
 
 

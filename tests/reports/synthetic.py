@@ -19,7 +19,7 @@ CAUSES = {
     "static: HBM background": 0.08,
 }
 WORK = {"load": 0.02, "search": 0.35, "quantize": 0.1, "linear": 0.86, "drain": 0.12,
-        "activate": 0.05, "store": 0.03}
+        "activate": 0.05, "store": 0.03, "norm": 0.08, "softmax": 0.06}
 
 
 def synthetic_values(

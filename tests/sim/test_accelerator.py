@@ -109,7 +109,7 @@ def bits_of(build, kind):
     fields = program[number][1]
     if kind == "program":
         names = list(fields_of(opcode).items())
-        before = sum(bits for _, bits in names[:list(fields).index("shift1") + 1])
+        before = sum(bits for _, bits in names[:list(fields).index("accumulator") + 1])
         return [8 * (start + number * INSTRUCTION_BYTES) + before]
     first, size = LINE_BYTES * fields["address"], 0
     if kind in ("table", "codebook"):
