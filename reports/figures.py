@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from reports.canvas import INK, PALETTE, STATES, legend_below, new_figure, thousands
 from reports.facts import energy_groups, energy_range, labels
 from reports.numbers import number
 from reports.records import ENGINES, RunRecord
 
-PALETTE = ("#3b6ea8", "#e08a2c", "#4f9d69", "#b2506e", "#7d6bb3", "#8c7a5b", "#4aa3b5", "#9aa0a6",
-           "#c9b037")
 COLOURS = dict(zip(ENGINES, PALETTE, strict=True))
-STATES = {"busy": "#3b6ea8", "waiting": "#e6b35a", "idle": "#e3e5e8"}
-INK = "#33383e"
 OUTLINED_SPANS = 300
 """Up to this many spans have outlines in the timeline; more would be nothing but outline."""
 CROWDED_TICKS = 12
@@ -24,28 +20,9 @@ CROWDED_TICKS = 12
 BYTES_PER_CYCLE = "bytes per cycle"
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#9aa0a6")
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    return figure, axes
-
-
-def _thousands(axis: Any) -> None:
-    axis.set_major_formatter("{x:,.0f}")
-
-
-def _legend_below(figure: Figure, columns: int) -> None:
-    figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
-
-
 def engine_states(record: RunRecord) -> Figure:
     """Busy, waiting and idle cycles of each engine."""
-    figure, axes = _figure(8, 2.9)
+    figure, axes = new_figure(8, 2.9)
     names = [engine["engine"] for engine in record["engines"]]
     left = [0] * len(names)
     for state, colour in STATES.items():
@@ -55,14 +32,14 @@ def engine_states(record: RunRecord) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("cycles")
     axes.set_xlim(0, max([1, *left]))
-    _thousands(axes.xaxis)
-    _legend_below(figure, 3)
+    thousands(axes.xaxis)
+    legend_below(figure, 3)
     return figure
 
 
 def timeline(record: RunRecord) -> Figure:
     """When each engine ran which instruction."""
-    figure, axes = _figure(10, 2.7)
+    figure, axes = new_figure(10, 2.7)
     width = 0.4 if len(record.spans) <= OUTLINED_SPANS else 0.0
     for row, engine in enumerate(ENGINES):
         spans = [span for span in record.spans if span.engine == engine]
@@ -74,13 +51,13 @@ def timeline(record: RunRecord) -> Figure:
     axes.set_ylim(len(ENGINES) - 0.4, -0.6)
     axes.set_xlim(0, max([record["cycles"], 1, *(span.end_cycle for span in record.spans)]))
     axes.set_xlabel("cycle")
-    _thousands(axes.xaxis)
+    thousands(axes.xaxis)
     return figure
 
 
 def port_bandwidth(record: RunRecord) -> Figure:
     """Average bandwidth of each memory port beside what the port can carry."""
-    figure, axes = _figure(8, 2.9)
+    figure, axes = new_figure(8, 2.9)
     names = [port["port"] for port in record["ports"]]
     axes.bar(names, [port["limit_bytes_per_cycle"] for port in record["ports"]],
              color=STATES["idle"], width=0.7, label="limit")
@@ -88,13 +65,13 @@ def port_bandwidth(record: RunRecord) -> Figure:
                     color=STATES["busy"], width=0.7, label="average of the run")
     axes.bar_label(bars, fmt="{:.3g}", padding=2, fontsize=8, color=INK)
     axes.set_ylabel(BYTES_PER_CYCLE)
-    _legend_below(figure, 2)
+    legend_below(figure, 2)
     return figure
 
 
 def roofline(records: Sequence[RunRecord]) -> Figure:
     """Multiply-adds per cycle over multiply-adds per byte, with the roofs of the hardware."""
-    figure, axes = _figure(8.5, 3.6)
+    figure, axes = new_figure(8.5, 3.6)
     roofs = {
         (record["roofline"]["peak_operations_per_cycle"], record["roofline"]["bytes_per_cycle"]):
             record["hardware"]["name"] for record in records
@@ -128,7 +105,7 @@ def roofline(records: Sequence[RunRecord]) -> Figure:
 
 def energy(records: Sequence[RunRecord]) -> Figure:
     """Energy of each run by group of causes, with the uncertainty of the sum."""
-    figure, axes = _figure(8, 1.7 + 0.42 * len(records))
+    figure, axes = new_figure(8, 1.7 + 0.42 * len(records))
     sums = [energy_groups(record) for record in records]
     groups = list(dict.fromkeys(group for each in sums for group in each))
     names = labels(records)
@@ -147,7 +124,7 @@ def energy(records: Sequence[RunRecord]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     axes.set_xlabel("mJ")
-    _legend_below(figure, 4)
+    legend_below(figure, 4)
     return figure
 
 
@@ -155,7 +132,7 @@ def comparison(
     records: Sequence[RunRecord], value: Callable[[RunRecord], float], label: str
 ) -> Figure:
     """One bar for each run."""
-    figure, axes = _figure(6, 0.9 + 0.36 * len(records))
+    figure, axes = new_figure(6, 0.9 + 0.36 * len(records))
     colours = [PALETTE[place % len(PALETTE)] for place in range(len(records))]
     values = [value(record) for record in records]
     bars = axes.barh(labels(records), values, color=colours, height=0.68)
@@ -170,7 +147,7 @@ def comparison(
 
 def accuracy(records: Sequence[RunRecord]) -> Figure:
     """Relative error of each tensor against the float reference."""
-    figure, axes = _figure(8, 2.6 if len(records) == 1 else 3.2)
+    figure, axes = new_figure(8, 2.6 if len(records) == 1 else 3.2)
     tensors = list(dict.fromkeys(row["tensor"] for record in records for row in record["accuracy"]))
     width = 0.8 / len(records)
     for place, (name, record) in enumerate(zip(labels(records), records, strict=True)):
@@ -183,5 +160,5 @@ def accuracy(records: Sequence[RunRecord]) -> Figure:
     axes.set_xticks(range(len(names)), names, rotation=0 if len(names) <= CROWDED_TICKS else 90)
     axes.set_ylabel("relative error, %")
     if len(records) > 1:
-        _legend_below(figure, 5)
+        legend_below(figure, 5)
     return figure

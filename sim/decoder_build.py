@@ -75,7 +75,8 @@ class Timelines:
 
     def keep(self, item: Pass, events: Path) -> None:
         """Keep a pass' log if it is the first of its kind."""
-        if item.part in ("all", "layer") and not list(self.run_dir.glob(f"timeline_{item.kind}_*.txt")):
+        kept = any(self.run_dir.glob(f"timeline_{item.kind}_*.txt"))
+        if item.part in ("all", "layer") and not kept:
             shutil.copy(events, self.run_dir / f"timeline_{item.kind}_{item.index}.txt")
 
     def kept(self) -> list[tuple[int, Path]]:

@@ -52,8 +52,11 @@ def quantize_decoder(
                            "attention and the head need")
     if capacity < 1:
         raise CompileError(f"the key-value cache must hold at least 1 position, not {capacity}")
-    windows = [np.asarray(calibration[at:at + WINDOW])
-               for at in range(0, len(calibration), WINDOW)]
+    length = WINDOW
+    if architecture.position == "learned":
+        length = min(length, reference.learned_positions(model))
+    windows = [np.asarray(calibration[at:at + length])
+               for at in range(0, len(calibration), length)]
     if not windows:
         raise CompileError("the calibration text is empty")
     stride = -(-architecture.head_width // hardware.word_elements) * hardware.word_elements
@@ -135,7 +138,7 @@ def _positions(model: Model, capacity: int, scale: float) -> tuple[Ints | None, 
     architecture = model.architecture
     if architecture.position != "learned":
         return None, 0
-    rows = model.tensors["position_embedding"].shape[0] - architecture.position_offset
+    rows = reference.learned_positions(model)
     if capacity > rows:
         raise CompileError(f"{model.source}: the model has {rows} learned positions, fewer than "
                            f"the capacity of {capacity}")

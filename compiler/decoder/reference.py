@@ -36,12 +36,17 @@ def embed(model: Model, tokens: Ints, first: int = 0) -> Floats:
                        model.tensor("embedding_norm.bias"))
     if architecture.position == "learned":
         places = np.arange(first, first + len(tokens)) + architecture.position_offset
-        rows = model.tensors["position_embedding"].shape[0]
-        if places[-1] >= rows:
+        if first + len(tokens) > (rows := learned_positions(model)):
             raise CompileError(f"{model.source}: the model has {rows} learned positions, fewer "
-                               f"than the {places[-1] + 1} asked for")
+                               f"than the {first + len(tokens)} asked for")
         x = x + model.rows("position_embedding", places)
     return x
+
+
+def learned_positions(model: Model) -> int:
+    """Positions of the model's table that tokens can have."""
+    rows: int = model.tensors["position_embedding"].shape[0]
+    return rows - model.architecture.position_offset
 
 
 def final_hidden(model: Model, x: Floats) -> Floats:

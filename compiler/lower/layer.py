@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from compiler.decoder.quantized import NormParameters, QuantizedDecoder, QuantizedLayer
+from compiler.decoder.quantized import (
+    ActivationParameters,
+    NormParameters,
+    QuantizedDecoder,
+    QuantizedLayer,
+)
 from compiler.image.layout import pack_norm
 from compiler.ir.graph import Graph
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
@@ -24,10 +30,13 @@ from compiler.lower.linear import Lowering
 from compiler.lower.matmul import LinearEmitter
 from compiler.lower.tile import Tiler
 from hw.config import HardwareConfig
+from hw.fixed import Ints
 from hw.isa import DrainMode, Opcode
 
 SOURCES = {"q": "attention_input", "k": "attention_input", "v": "attention_input",
            "o": "attention_output", "gate": "mlp_input", "up": "mlp_input", "down": "mlp_hidden"}
+
+
 def cuts(span: Span, size: int) -> list[tuple[int, int]]:
     """First and end token of the parts of a span that stay between multiples of ``size``."""
     result, at = [], 0
@@ -36,6 +45,30 @@ def cuts(span: Span, size: int) -> list[tuple[int, int]]:
         result.append((at, end))
         at = end
     return result
+
+
+def activation(
+    lowering: Lowering, parameters: ActivationParameters, outputs: Mapping[str, Tensor]
+) -> Tensor:
+    """Input of down; the factor's own function, where it has one, comes first."""
+    builder = lowering.builder
+
+    def add(name: str, source: Tensor, factor: Tensor | None, shift: int,
+            base: Ints, delta: Ints, out: str) -> Tensor:
+        return builder.add(Activate(
+            name=name, source=source, factor=factor, shift=shift,
+            base=builder.constant(f"{name}.base", base),
+            delta=builder.constant(f"{name}.delta", delta), out=Tensor(out, source.shape)))
+
+    if not parameters.gated:
+        return add("activation", outputs["up"], None, 0, parameters.base, parameters.delta,
+                   "mlp_hidden")
+    factor = outputs["up"]
+    if parameters.factor_base is not None and parameters.factor_delta is not None:
+        factor = add("factor", factor, None, 0, parameters.factor_base, parameters.factor_delta,
+                     "up.factor")
+    return add("activation", outputs["gate"], factor, parameters.shift, parameters.base,
+               parameters.delta, "mlp_hidden")
 
 
 def layer_graph(decoder: QuantizedDecoder, layer: QuantizedLayer, tokens: int) -> Graph:
@@ -53,13 +86,7 @@ def layer_graph(decoder: QuantizedDecoder, layer: QuantizedLayer, tokens: int) -
         if name not in layer.linears:
             continue
         if name == "down":
-            source = outputs["gate" if parameters.gated else "up"]
-            inputs["mlp_hidden"] = lowering.builder.add(Activate(
-                name="activation", source=source,
-                factor=outputs["up"] if parameters.gated else None, shift=parameters.shift,
-                base=lowering.builder.constant("activation.base", parameters.base),
-                delta=lowering.builder.constant("activation.delta", parameters.delta),
-                out=Tensor("mlp_hidden", source.shape)))
+            inputs["mlp_hidden"] = activation(lowering, parameters, outputs)
         outputs[name] = lowering.linear(name, layer.linears[name], inputs[SOURCES[name]])
     return lowering.builder.graph()
 
@@ -136,9 +163,10 @@ class LayerEmitter:
             if name in self.layer.linears:
                 self.linear(name, tokens)
         self.release("mlp_input")
-        activate = next(op for op in self.graph.ops if isinstance(op, Activate))
-        self.tiler.emit_activate(activate, tokens, list(self.graph.ops).index(activate))
-        self.release("gate.y", "up.y")
+        for index, op in enumerate(self.graph.ops):
+            if isinstance(op, Activate):
+                self.tiler.emit_activate(op, tokens, index)
+        self.release("gate.y", "up.y", "up.factor")
         self.linear("down", tokens, ResidualEmitter)
         self.release("mlp_hidden")
         return context

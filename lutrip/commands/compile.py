@@ -39,17 +39,17 @@ def layer_range(text: str) -> tuple[int, int]:
               help="One program for each layer, so that single layers can be simulated.")
 @click.option("--layers", default=None,
               help="Only the linear parts of decoder layers A:B, on the prompt's activations.")
-@click.option("--parts", default="qkvo,mlp", show_default=True,
-              help="With --layers: linear parts of a layer, qkvo, mlp or both.")
-@click.option("--tokens", default=8, show_default=True, type=click.IntRange(1),
-              help="With --layers: tokens of the prompt to use.")
+@click.option("--parts", default=None,
+              help="With --layers: linear parts of a layer, qkvo, mlp or both [default: qkvo,mlp].")
+@click.option("--tokens", default=None, type=click.IntRange(1),
+              help="With --layers: tokens of the prompt to use [default: 8].")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False),
               help="Build folder to write.")
 @json_option
 def command(
     model_name: str, scheme_name: str, hardware_name: str, prompt: str | None, new_tokens: int,
-    capacity: int | None, split_layers: bool, layers: str | None, parts: str, tokens: int,
-    out: Path, json_path: Path | None,
+    capacity: int | None, split_layers: bool, layers: str | None, parts: str | None,
+    tokens: int | None, out: Path, json_path: Path | None,
 ) -> None:
     """Quantize a model, lower it, and write image and programs.
 
@@ -63,12 +63,16 @@ def command(
       lutrip compile --model shape:tiny --hw tiny --scheme simd-w8a8-tiny --new-tokens 3 --out runs/t
       lutrip compile --model smollm2-135m --scheme lut2d --layers 0:1 --out runs/layer
     """
+    for option, value in (("--parts", parts), ("--tokens", tokens)):
+        if layers is None and value is not None:
+            raise LutripError(f"{option} belongs to --layers A:B; without it the whole model is "
+                              "compiled")
     if layers is None:
         values = _whole(model_name, scheme_name, hardware_name, prompt, new_tokens, capacity,
                         split_layers, out)
     else:
-        values = _parts(model_name, scheme_name, hardware_name, prompt, layer_range(layers), parts,
-                        tokens, out)
+        values = _parts(model_name, scheme_name, hardware_name, prompt, layer_range(layers),
+                        parts or "qkvo,mlp", tokens or 8, out)
     write_json(json_path, values)
 
 

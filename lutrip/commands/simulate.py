@@ -123,7 +123,8 @@ def print_decoder(values: Mapping[str, Any]) -> None:
     """Tokens and rates of a whole model."""
     click.echo(f"  {values['scope']}")
     if values["resumed_passes"]:
-        click.echo(f"  {values['resumed_passes']} passes are those of an earlier run")
+        click.echo(f"  kept from an earlier run: {values['resumed_passes']} of "
+                   f"{sum(item['simulated'] for item in values['passes'])} passes")
     for kind in ("prefill", "decode"):
         if phase := values[kind]:
             click.echo(f"  {kind}: {phase['tokens']} tokens in {phase['cycles']:,} cycles, "

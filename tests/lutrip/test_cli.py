@@ -21,13 +21,21 @@ def compile_tiny(*more):
     return ["compile", "--model", "shape:tiny", "--hw", "tiny", "--scheme", "lut2d-tiny", *more]
 
 
+def compile_layer(*more):
+    return compile_tiny("--layers", "0:1", *more)
+
+
 @pytest.mark.parametrize(("argv", "part"), [
     (["nothing"], "No such command 'nothing'"),
     (["compile", "--model", "shape:tiny"], "Missing option '--scheme'"),
     (compile_tiny("--out", "x", "--layers", "one"), "--layers must be A:B such as 0:1, not 'one'"),
     (compile_tiny("--out", "x", "--layers", "2:3"), "layers 2:3 are not in the model's 0:2"),
-    (compile_tiny("--out", "x", "--parts", "mpl"), "parts must be some of qkvo, mlp, not mpl"),
-    (compile_tiny("--out", "x", "--prompt", "a b"), "the prompt has 3 tokens, fewer than the 8"),
+    (compile_tiny("--out", "x", "--parts", "mlp"), "--parts belongs to --layers"),
+    (compile_tiny("--out", "x", "--capacity", "20"), "39 positions exceed the key-value capacity"),
+    (compile_tiny("--out", "x", "--new-tokens", "600"), "tiny was made for 512"),
+    (compile_tiny("--out", "x", "--hw", "ecp5-85"), "has no multiplier array"),
+    (compile_layer("--out", "x", "--parts", "mpl"), "parts must be some of qkvo, mlp, not mpl"),
+    (compile_layer("--out", "x", "--prompt", "a b"), "the prompt has 3 tokens, fewer than the 8"),
     (compile_tiny("--out", "x", "--tokens", "0"), "0 is not in the range"),
     (compile_tiny("--out", "x", "--scheme", "lut2d"), "64 activation centroids, it searches 8"),
     (compile_tiny("--out", "x", "--model", "shape:tyni"), "tyni"),
@@ -51,7 +59,7 @@ def test_wrong_input_is_one_line_and_status_2(argv, part, capsys, tmp_path, monk
 
 def test_compile_and_disasm(capsys, tmp_path):
     out, report = tmp_path / "build", tmp_path / "compile.json"
-    assert main(compile_tiny("--out", str(out), "--json", str(report))) == 0
+    assert main(compile_layer("--out", str(out), "--json", str(report))) == 0
     values = json.loads(report.read_text())
     assert values["tokens"] == 8
     assert set(values["relative_error"]) >= {"layers.0.q", "layers.0.down", "layers.0.mlp"}
@@ -67,9 +75,29 @@ def test_compile_and_disasm(capsys, tmp_path):
         assert "checksum" in capsys.readouterr().err
 
 
+def test_compile_a_whole_model(capsys, tmp_path):
+    out, report = tmp_path / "build", tmp_path / "compile.json"
+    assert main(compile_tiny("--out", str(out), "--new-tokens", "2", "--prompt", "Ham",
+                             "--scheme", "simd-w8a8-tiny", "--json", str(report))) == 0
+    values = json.loads(report.read_text())
+    assert len(values["prompt_tokens"]) == 3
+    assert values["passes"] == 2
+    assert values["residual"]["headroom"] > 8
+    addresses = [part["address"] for part in values["memory_map"]]
+    assert addresses == sorted(addresses)
+    capsys.readouterr()
+    assert main(["disasm", str(out)]) == 0
+    assert "SOFTMAX" in capsys.readouterr().out
+    image = out / "image.bin"
+    image.write_bytes(image.read_bytes()[:-64])
+    for command in ("disasm", "simulate"):
+        assert main([command, str(out)]) == 2
+        assert "incomplete" in capsys.readouterr().err
+
+
 def test_a_new_build_or_run_discards_the_old_result(tmp_path, monkeypatch):
     out = tmp_path / "build"
-    arguments = compile_tiny("--out", str(out), "--parts", "mlp")
+    arguments = compile_layer("--out", str(out), "--parts", "mlp")
     assert main(arguments) == 0
     for again in (arguments, ["simulate", str(out), "--simulator", "icarus"]):
         (out / "result.json").write_text("{}")
@@ -81,7 +109,7 @@ def test_a_new_build_or_run_discards_the_old_result(tmp_path, monkeypatch):
 
 def test_tool_that_is_missing_is_status_3(capsys, tmp_path, monkeypatch):
     out = tmp_path / "build"
-    assert main(compile_tiny("--out", str(out), "--parts", "mlp")) == 0
+    assert main(compile_layer("--out", str(out), "--parts", "mlp")) == 0
     monkeypatch.setenv("PATH", str(tmp_path))
     capsys.readouterr()
     assert main(["simulate", str(out), "--simulator", "icarus"]) == 3

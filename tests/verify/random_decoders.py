@@ -212,7 +212,7 @@ def random_hardware(rng: random.Random) -> HardwareConfig:
                 lanes=rng.choice((16, 32, 64)), chains=rng.choice((1, 2, 4)),
                 chain_length=rng.choice((2, 4)), l2_search=rng.random() < 0.5,
                 rowgen=rng.random() < 0.7, simd=True, simd_depth=rng.choice((2, 4, 8)),
-                log2_softmax=rng.random() < 0.7, group_max=rng.choice((16, 32, 64, 128)),
+                log2_softmax=rng.random() < 0.7, group_max=rng.choice((32, 64, 128)),
                 tokens_max=rng.randint(1, 12), accumulator_words=rng.randint(24, 90),
                 vector_words=rng.randint(700, 2500), operand_words=rng.choice((128, 256, 512)),
                 table_words=rng.choice((32, 64, 128)), index_blocks=rng.randint(3, 12),
