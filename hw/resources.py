@@ -1,9 +1,9 @@
 """Resource estimate from the configuration: a model, to be read with its uncertainty.
 
-Counts per block follow the vendors' primitives (AMD UG474/UG974 for multiplexers, UG573/UG1099
-memory shapes, DSP48E2/DSP58 widths). Synthesis with Yosys is the check (`hw.synthesis`,
-docs/measured/synthesis.json): it counts 37 % more LUTs and 36 % more flip-flops for `tiny` and 1 %
-more DSPs. A vendor's tool packs two small LUTs into one site, which Yosys does not.
+Each unit has a formula in the configuration's sizes. Memories follow the vendors' primitives (AMD
+UG574 for memories in look-up tables, UG573 and UG1099 for blocks). Logic, registers and multipliers
+were fitted to Yosys on single units of ``tiny`` and ``sim`` (`hw.synthesis`, UltraScale+), to which
+a test holds them. A vendor's tool finds other, often fewer, LUTs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.presets import CONFIGS, check_keys, load_yaml
+from hw.register_map import counters
+from hw.units.row_limits import norm_words_max, rope_words_max
 
 MUX16_LUTS = 5
 """LUT6 of a one-bit 16:1 multiplexer without wide-function multiplexers (Versal); 4 with them."""
@@ -21,6 +23,10 @@ LUTRAM_DEPTH = 64
 """Memories up to this depth are built from LUTs."""
 URAM_DEPTH = 2048
 """Memories at least this deep and 72 bits wide go to UltraRAM where the device has it."""
+BRAM_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+"""Bits and depth of half a block RAM (18 Kb)."""
+SIMD_WORD_BITS = 48
+"""Adder of the lookup engine that the sums of 2 or 4 columns share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,73 +102,198 @@ def load_device(name: str) -> Device:
 
 
 def memory(width: int, depth: int, *, uram: bool = False) -> Resources:
-    """One simple dual-port memory in LUTRAM, block RAM (72 x 512) or UltraRAM (72 x 4096)."""
+    """One simple dual-port memory in LUTs, block RAM or UltraRAM (72 x 4096).
+
+    LUTs hold 14 x 32 or 7 x 64 bits in 8 and need a register behind their read.
+    """
     if depth <= LUTRAM_DEPTH:
-        return Resources(lut=math.ceil(width / 7) * 8 * math.ceil(depth / 64))
+        return Resources(lut=8 * math.ceil(width / (14 if depth <= 32 else 7)), ff=width)
     if uram and depth >= URAM_DEPTH:
         return Resources(uram=math.ceil(width / 72) * math.ceil(depth / 4096))
-    return Resources(bram36=math.ceil(width / 36) / 2 * math.ceil(depth / 512))
+    halves = min(math.ceil(width / wide) * math.ceil(depth / deep) for wide, deep in BRAM_SHAPES)
+    return Resources(bram36=halves / 2)
+
+
+def nibble_memory(nibbles: int, depth: int) -> Resources:
+    """A memory whose nibbles are written singly; a block RAM has an enable for 9 bits."""
+    halves = min(math.ceil(nibbles / max(1, wide // 9)) * math.ceil(depth / deep)
+                 for wide, deep in BRAM_SHAPES if wide >= 4)
+    return Resources(bram36=halves / 2)
 
 
 def position_lane(c: HardwareConfig) -> Resources:
     """Table and index buffers, row extract, row generator, copy lanes, one stage of SIMD adders."""
-    planes = 8 if c.rowgen else 4
+    table_bits = max(c.port_bits, 8 * ROW_ENTRIES * (c.vector_length if c.rowgen else 1))
     row_bits = ROW_ENTRIES * c.entry_bits
-    total = memory(max(c.port_bits, 128 * c.vector_length),
-                   2 * c.table_words * c.port_bits // max(c.port_bits, 128 * c.vector_length))
-    total += memory(planes * c.lanes, 2 * c.index_blocks)
-    total += Resources(lut=row_bits * 2, ff=row_bits * 2)
-    total += Resources(lut=c.lanes * c.entry_bits * MUX16_LUTS, ff=c.lanes * c.entry_bits)
-    total += Resources(lut=c.lanes * c.field_bits, ff=c.lanes * c.field_bits)
+    planes = 2 if c.rowgen else 1
+    total = memory(table_bits, 2 * c.table_words * c.port_bits // table_bits)
+    total += memory(4 * c.lanes, 2 * c.index_blocks) * planes
+    total += Resources(lut=c.entry_bits * MUX16_LUTS + c.field_bits + (3 if c.rowgen else 0),
+                       ff=c.entry_bits + SIMD_WORD_BITS // (2 if c.rowgen else 4) + 4 * planes,
+                       ) * c.lanes
+    total += Resources(lut=row_bits, ff=row_bits + 24 + 8 * c.word_elements, dsp=1)
     if c.rowgen:
         products = ROW_ENTRIES * c.vector_length
-        total += Resources(dsp=products / 2, lut=products * 20, ff=products * 20)
-        total += Resources(lut=c.lanes * 3)
+        total += Resources(dsp=products / 2, lut=14 * products, ff=32 * products)
     return total
+
+
+def lookup_control(c: HardwareConfig) -> Resources:
+    """Loops of the lookup engine, and a record loader for each weight port."""
+    return (Resources(lut=150, ff=c.port_bits + 140) * c.weight_ports
+            + Resources(lut=300, ff=345, dsp=3))
 
 
 def centroid_search(c: HardwareConfig) -> Resources:
     """All distance units and the argmin tree of one position."""
-    vector, distance = 16 * c.vector_length, 17
-    unit = Resources(lut=3 * 17 * c.vector_length + 2 * distance,
-                     ff=2 * vector + vector + distance + 8)
-    if c.l2_search:
-        unit += Resources(dsp=c.vector_length, ff=35)
+    vector, distance = 16 * c.vector_length, 32 + c.vector_length // 2 if c.l2_search else 17
+    unit = Resources(lut=51 * c.vector_length + 2 * distance + 7,
+                     ff=3 * vector + 2 * distance + 9,
+                     dsp=c.vector_length if c.l2_search else 0)
     tree = Resources(lut=1.75 * (distance + 8), ff=distance + 8) * (c.chains - 1)
     return unit * c.act_codes_max + tree
 
 
+def search_control(c: HardwareConfig) -> Resources:
+    """Reader of vectors, loader of centroids, the shadows' selection."""
+    return Resources(lut=c.act_codes_max * c.positions + 0.8 * c.port_bits + 150,
+                     ff=4 * c.port_bits + 80)
+
+
 def multiplier_array(c: HardwareConfig) -> Resources:
-    """Packed multipliers, group accumulators, scalers and weight buffers."""
-    if not c.simd:
-        return Resources()
-    columns = Resources(dsp=c.simd_depth, lut=8 * 48 + 300, ff=4 * 48 + 200) * (c.lanes // 2)
-    scaler = Resources(dsp=2, lut=90, ff=120) * c.lanes
-    width = c.port_columns * c.simd_depth * 8
-    buffers = memory(width, 2 * c.group_max // c.simd_depth) * c.weight_ports
-    return columns + scaler + buffers + Resources(ff=2 * 32 * c.lanes)
+    """Packed multipliers with their accumulators, group scalers and weight buffers.
+
+    One more pair of columns sums the activations. Log2 products are summed twice.
+    """
+    depth = c.simd_depth
+    columns = Resources(lut=320 + 149 * depth, ff=330 + 84 * depth, dsp=depth)
+    scaler = Resources(lut=310, ff=212, dsp=2)
+    if not c.log2_softmax:
+        columns = Resources(lut=320 + 86 * depth, ff=330 + 76 * depth, dsp=depth)
+        scaler = Resources(lut=200, ff=188, dsp=2)
+    chunk_words = c.port_columns * depth * 8 // c.port_bits
+    scale_words = c.port_columns * 16 // c.port_bits
+    buffers = memory(c.port_bits, 2 * c.group_max // depth) * chunk_words
+    buffers += memory(c.port_bits, 8) * (2 * scale_words)
+    control = Resources(lut=100, ff=72) * c.weight_ports + Resources(lut=250, ff=180, dsp=1)
+    return columns * (c.lanes // 2 + 1) + scaler * c.lanes + buffers * c.weight_ports + control
+
+
+def weight_prefetch(c: HardwareConfig) -> Resources:
+    """Region of an instruction by products; a command register and a count for each port."""
+    return Resources(lut=74, ff=54) * c.weight_ports + Resources(lut=80, ff=100, dsp=4)
+
+
+def accumulator(c: HardwareConfig) -> Resources:
+    """Two banks in memories of four lanes, an adder for each lane."""
+    bank = memory(4 * 32, c.accumulator_words, uram=True) * (c.lanes // 4)
+    return bank * 2 + Resources(lut=107, ff=32) * c.lanes
+
+
+def drain_engine(c: HardwareConfig) -> Resources:
+    """Dequantizer, residual adder, argmax; a vector word is chosen from one of the accumulator."""
+    slots = c.lanes / c.word_elements
+    return Resources(lut=916 + 10 * slots, ff=757, dsp=6) * c.word_elements + Resources(ff=430)
+
+
+def quantize_engine(c: HardwareConfig) -> Resources:
+    """Peak of a row, a divider, a multiplication for each element; channel factors."""
+    factors = memory(3 * c.chunks_per_word, min(c.operand_words, 4096))
+    return factors + Resources(lut=127, ff=135, dsp=1) * c.word_elements + Resources(
+        lut=470, ff=325, dsp=1)
+
+
+def activate_engine(c: HardwareConfig) -> Resources:
+    """Interpolation with a table for each lane, words on their way."""
+    lane = memory(32, 256) + Resources(lut=157, ff=139, dsp=2)
+    return lane * c.activation_lanes + Resources(lut=83, ff=104) * c.word_elements + Resources(
+        lut=60, ff=40)
+
+
+def norm_engine(c: HardwareConfig) -> Resources:
+    """Lanes with two roundings and three multipliers, sums over them, root, parameters."""
+    parameters = memory(c.port_bits, norm_words_max(c)) * 2
+    return parameters + Resources(lut=560, ff=359, dsp=3) * c.word_elements + Resources(
+        lut=860, ff=830, dsp=4)
+
+
+def rope_engine(c: HardwareConfig) -> Resources:
+    """Two products for each element, the rotations of a token."""
+    rotations = memory(c.port_bits, rope_words_max(c))
+    return rotations + Resources(lut=81, ff=167, dsp=2) * c.word_elements + Resources(
+        lut=260, ff=150, dsp=1)
+
+
+def softmax_engine(c: HardwareConfig) -> Resources:
+    """Scores with their penalties, maximum, exponential in LUTs, sum, reciprocal."""
+    lane = Resources(lut=327 if c.log2_softmax else 290, ff=259 if c.log2_softmax else 245, dsp=0.5)
+    return lane * c.word_elements + Resources(lut=255, ff=405, dsp=2)
+
+
+def gather_engine(c: HardwareConfig) -> Resources:
+    """A word of the table and a pair of the residual, shifted and added in some lanes."""
+    return (Resources(lut=48, ff=48) * c.word_elements
+            + Resources(lut=141, ff=32) * c.activation_lanes + Resources(lut=270, ff=202, dsp=1))
+
+
+def append_engine(c: HardwareConfig) -> Resources:
+    """A word on its way, rounded and moved to its bytes."""
+    return Resources(lut=29, ff=27) * c.word_elements + Resources(lut=250, ff=240, dsp=1)
+
+
+def shared_memories(c: HardwareConfig) -> dict[str, Resources]:
+    """Vector memory and operand store with their arbiters; more engines use them with simd."""
+    word, writers = c.word_elements, 6 if c.simd else 3
+    alphas, scales = memory(3 * c.chunks_per_word, 4096), memory(24, 256)
+    return {
+        "vector memory": memory(c.port_bits, c.vector_words, uram=True)
+        + Resources(lut=(c.port_bits / 2 + 20) * writers, ff=writers + 10),
+        "operand store": nibble_memory(2 * word, c.operand_words) + alphas + scales
+        + Resources(lut=11 * word + 44, ff=4),
+    }
+
+
+def axi_masters(c: HardwareConfig) -> Resources:
+    """Read masters with their queues, the write master, and the sharing of the aux port."""
+    read = memory(c.port_bits, c.read_fifo_words) + Resources(lut=115, ff=132)
+    write = Resources(lut=150, ff=9 * c.port_bytes + 147)
+    clients = 8 if c.simd else 5
+    return read * (c.weight_ports + 2) + write + Resources(lut=57 * clients, ff=137)
+
+
+def control(c: HardwareConfig) -> dict[str, Resources]:
+    """Fetch, queues and tokens of nine engines, registers; load and store."""
+    return {
+        "instruction fetch": Resources(lut=655, ff=723),
+        "dispatcher": Resources(lut=3230, ff=3430),
+        "registers": Resources(lut=36, ff=65) * len(counters(c)) + Resources(ff=215),
+        "load and store": Resources(lut=90 + c.port_bits, ff=70 + c.port_bits),
+    }
 
 
 def estimate(c: HardwareConfig) -> dict[str, Resources]:
-    """Resources by block."""
-    word = c.word_elements
-    fifo = memory(c.port_bits, c.read_fifo_words) + Resources(lut=350, ff=400)
-    operands = memory(8 * word, c.operand_words)
-    return {
+    """Resources by unit; what attention needs besides is there with ``simd`` only."""
+    units = {
         "position lanes": position_lane(c) * c.positions,
-        "centroid search": centroid_search(c) * c.positions,
-        "multiplier array": multiplier_array(c),
-        "accumulator": memory(32 * c.lanes, c.accumulator_words, uram=True) * 2
-        + Resources(lut=32 * c.lanes, ff=64 * c.lanes),
-        "dequantizer": Resources(dsp=6, lut=200, ff=250) * word,
-        "quantizer": Resources(dsp=2, lut=160, ff=120) * word + Resources(lut=400, ff=300),
-        "activation unit": (memory(32, 256) + Resources(dsp=2, lut=80, ff=120))
-        * c.activation_lanes,
-        "vector memory": memory(16 * word, c.vector_words, uram=True),
-        "operand store": operands,
-        "AXI masters": fifo * (c.weight_ports + 2) + Resources(lut=300, ff=400),
-        "control": Resources(lut=9000, ff=8000),
+        "lookup control": lookup_control(c),
+        "centroid search": centroid_search(c) * c.positions + search_control(c),
+        "weight prefetch": weight_prefetch(c),
+        "accumulator": accumulator(c),
+        "drain": drain_engine(c),
+        "quantize": quantize_engine(c),
+        "activate": activate_engine(c),
+        "AXI masters": axi_masters(c),
     }
+    if c.simd:
+        units |= {
+            "multiplier array": multiplier_array(c),
+            "norm": norm_engine(c),
+            "rope": rope_engine(c),
+            "softmax": softmax_engine(c),
+            "gather": gather_engine(c),
+            "append": append_engine(c),
+        }
+    return units | shared_memories(c) | control(c)
 
 
 def total(c: HardwareConfig) -> Resources:

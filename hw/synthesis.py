@@ -124,7 +124,7 @@ def synthesize(sources: Path | Sequence[Path], top: str, family: str, out_dir: P
     cells = _cells(statistics, top)
     if cells is None:
         raise ToolError(f"yosys {family} synthesis of {top} ended without statistics; see {log}")
-    resources = _resources(cells, family, log)
+    resources = device_resources(cells, family, log)
     return Synthesis(resources=resources, cells=cells, seconds=seconds, log=log)
 
 
@@ -150,8 +150,8 @@ def _cells(statistics: Path, top: str) -> dict[str, int] | None:
             if f"\\{name}" not in modules and not name.startswith("$scopeinfo")}
 
 
-def _resources(cells: Mapping[str, int], family: str, log: Path) -> Resources:
-    """Device resources of cells; a cell that the device does not have is an error."""
+def device_resources(cells: Mapping[str, int], family: str, log: Path) -> Resources:
+    """Device resources of cells; raises ToolError for a cell that the device does not have."""
     table = CELLS[family]
     if unknown := sorted(set(cells) - set(table)):
         raise ToolError(f"yosys left cells that {family} devices do not have: "

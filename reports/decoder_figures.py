@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -12,12 +11,11 @@ from matplotlib.patches import Patch
 from reports.canvas import FAINT, INK, PALETTE, STATES, legend_below, new_figures, thousands
 from reports.decoder_format import DECODE, PREFILL
 from reports.numbers import number, quantity
+from reports.pass_spans import PassSpans
 from reports.records import ENGINES, RunRecord, Span
 from reports.steps import PARTS, Step, finished, growth, part_of, split_operation
 
 PART_COLOURS = dict(zip(PARTS, PALETTE, strict=False))
-ZOOM_LAYER = 1
-"""The layer that a timeline shows closely: the second, which finds the pipeline filled."""
 WHOLE = 0.7
 """A layer that takes more than this share of its pass is not shown a second time."""
 DRAWN_STEPS = 2000
@@ -26,58 +24,19 @@ CHARACTER_SHARE = 0.0075
 """Width of a label's character, as a share of the axis."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PassSpans:
-    """Spans of one pass, in cycles from its own start, and the window of one of its layers."""
+def joined(spans: Iterable[Span], gap: float) -> list[tuple[float, float]]:
+    """Start and width of spans, drawn as one where less than ``gap`` lies between.
 
-    name: str
-    cycles: int
-    spans: tuple[Span, ...]
-    layer: int | None
-    window: tuple[int, int] | None
-
-    @property
-    def layer_spans(self) -> list[Span]:
-        """What runs in the window of the layer, by start."""
-        first, last = self.window or (0, self.cycles)
-        return sorted((span for span in self.spans
-                       if span.start_cycle < last and span.end_cycle > first),
-                      key=lambda span: (span.start_cycle, ENGINES.index(span.engine)))
-
-
-def pass_spans(record: RunRecord) -> list[PassSpans]:
-    """The passes whose spans were kept."""
-    found = []
-    for place in record["timeline"]:
-        start, cycles = place["start_cycle"], place["cycles"]
-        spans = tuple(
-            Span(engine=span.engine, name=span.name, start_cycle=span.start_cycle - start,
-                 end_cycle=span.end_cycle - start)
-            for span in record.spans if start <= span.start_cycle < start + cycles)
-        layers: dict[int, list[Span]] = {}
-        for span in spans:
-            layer, _ = split_operation(span.name)
-            if layer is not None:
-                layers.setdefault(layer, []).append(span)
-        layer = ZOOM_LAYER if ZOOM_LAYER in layers else min(layers, default=None)
-        window = None
-        if layer is not None:
-            own = layers[layer]
-            window = (min(span.start_cycle for span in own), max(span.end_cycle for span in own))
-        found.append(PassSpans(name=place["pass"], cycles=cycles, spans=spans, layer=layer,
-                               window=window))
-    return found
-
-
-def _joined(spans: Iterable[Span], gap: float) -> list[tuple[float, float]]:
-    """Start and width of spans, drawn as one where less than ``gap`` lies between."""
-    joined: list[list[float]] = []
+    None is narrower than twice the gap: it would vanish between two dots.
+    """
+    bars: list[list[float]] = []
     for span in sorted(spans, key=lambda span: span.start_cycle):
-        if joined and span.start_cycle - joined[-1][1] <= gap:
-            joined[-1][1] = max(joined[-1][1], span.end_cycle)
+        if bars and span.start_cycle - bars[-1][1] <= gap:
+            bars[-1][1] = max(bars[-1][1], span.end_cycle)
         else:
-            joined.append([span.start_cycle, max(span.end_cycle, span.start_cycle + 1)])
-    return [(start, end - start) for start, end in joined]
+            least = span.start_cycle + max(1.0, 2 * gap)
+            bars.append([span.start_cycle, max(span.end_cycle, least)])
+    return [(start, end - start) for start, end in bars]
 
 
 def _draw_spans(axes: Any, spans: Sequence[Span], first: int, last: int, *, close: bool) -> None:
@@ -86,7 +45,7 @@ def _draw_spans(axes: Any, spans: Sequence[Span], first: int, last: int, *, clos
     for row, engine in enumerate(ENGINES):
         own = [span for span in spans if span.engine == engine]
         for part, colour in PART_COLOURS.items():
-            bars = _joined((span for span in own if part_of(span.name) == part), gap)
+            bars = joined((span for span in own if part_of(span.name) == part), gap)
             if bars:
                 axes.broken_barh(bars, (row - 0.38, 0.76), facecolors=colour,
                                  edgecolor="white", linewidth=0.4 if close else 0)
@@ -150,13 +109,13 @@ def _draw_growth(axes: Any, decode: Sequence[Step], line: tuple[float, float]) -
     start, slope = line
     first, last = decode[0].first, decode[-1].first
     axes.plot([first, last], [start + slope * first, start + slope * last], color=INK,
-              linewidth=1.1, label=f"{number(slope)} cycles for each position")
+              linewidth=1.1, label=f"{number(round(slope, 2))} cycles for each position")
     axes.plot([step.first for step in decode], [step.cycles for step in decode], "o",
               color=PALETTE[0], markersize=5, markeredgecolor="white")
     axes.set(xlabel="position, decode alone", ylabel="cycles, not from zero")
     axes.margins(y=0.2)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.yaxis.get_major_formatter().set_useOffset(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True)
     thousands(axes.yaxis)
 
 
@@ -168,7 +127,7 @@ def overlap(record: RunRecord) -> Figure:
     rows = (("linear computes,\nanother engine too", beside, linear),
             ("linear computes,\nweights arrive", both, linear),
             ("weights arrive,\nlinear computes", both, weights))
-    figure, (axes,) = new_figures(8, 2.4, [1])
+    figure, (axes,) = new_figures(10, 2.4, [1])
     names = [name for name, _, _ in rows]
     axes.barh(names, [part for _, part, _ in rows], color=STATES["busy"], label="both")
     bars = axes.barh(names, [whole - part for _, part, whole in rows], color=STATES["idle"],

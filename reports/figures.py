@@ -93,7 +93,7 @@ def roofline(records: Sequence[RunRecord]) -> Figure:
         axes.plot(x, y, "os^Dv<>P"[place % 8], markersize=8, color=PALETTE[place % len(PALETTE)],
                   markeredgecolor="white", label=name, linestyle="none")
     axes.set(xscale="log", yscale="log", ylabel="multiply-adds per cycle",
-             xlabel="multiply-adds of the layers per byte of weights read")
+             xlabel="multiply-adds per byte of weights read")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:,g}")

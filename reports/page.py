@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,37 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from compiler.image.image import write_atomically
-from reports import facts, figures
+from reports import decoder, facts, figures
+from reports.decoder_part import DecoderPart, decoder_part
 from reports.numbers import MEANINGS, Fact, Tag, number, percent, quantity
+from reports.picture import Picture, draw
 from reports.records import RunRecord, load_checks, load_records
 
 REPORT = "report.html"
 FIGURES = "figures"
-DOTS_PER_INCH = 150
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A drawn figure: PNG bytes, and what a reader who cannot see it is told."""
-
-    file: str
-    title: str
-    tag: Tag
-    png: bytes
-
-    @property
-    def source(self) -> Markup:
-        """The picture as the address of an img element, without a file of its own."""
-        return Markup(f"data:image/png;base64,{base64.b64encode(self.png).decode()}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPart:
-    """Everything that the page shows of one run."""
+    """Everything that the page shows of one run; ``decoder`` only of a whole model's."""
 
     label: str
     record: RunRecord
@@ -54,22 +36,15 @@ class RunPart:
     device: Any
     counters: list[dict[str, str]]
     pictures: dict[str, Picture]
-
-
-def draw(figure: Figure, file: str, title: str, tag: Tag) -> Picture:
-    """Render a figure; equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white",
-                   metadata={"Software": None})
-    return Picture(file=file, title=title, tag=tag, png=buffer.getvalue())
+    decoder: DecoderPart | None
 
 
 def run_pictures(record: RunRecord, prefix: str, *, alone: bool) -> dict[str, Picture]:
     """Figures of one run; those that a comparison repeats only when the run stands alone."""
-    drawn = {
-        "timeline": draw(figures.timeline(record), f"{prefix}timeline.png",
-                         "Instructions on each engine over time", Tag.SIMULATED),
-    }
+    drawn = {}
+    if not record.is_decoder:
+        drawn["timeline"] = draw(figures.timeline(record), f"{prefix}timeline.png",
+                                 "Instructions on each engine over time", Tag.SIMULATED)
     if record["engines"]:
         drawn["engines"] = draw(figures.engine_states(record), f"{prefix}engines.png",
                                 "Busy, waiting and idle cycles of each engine", Tag.SIMULATED)
@@ -94,14 +69,20 @@ def shared_pictures(records: Sequence[RunRecord], prefix: str = "") -> dict[str,
     return drawn
 
 
+def whole_models(records: Sequence[RunRecord]) -> bool:
+    """Whether every run is of a whole model, with all of its layers in RTL."""
+    return all(record.is_decoder and record["simulated_layers"] is None for record in records)
+
+
 def comparison_pictures(records: Sequence[RunRecord]) -> dict[str, Picture]:
     """Figures that show runs side by side."""
+    alone = "" if whole_models(records) else ", these layers only"
     bars = {
         "cycles": (lambda record: record["cycles"], "cycles", Tag.SIMULATED),
         "bits": (lambda record: record["bits_per_weight"]["weights"],
                  "bits read per weight, without centroids", Tag.SIMULATED),
         "tokens_per_j": (lambda record: record["tokens_per_j"],
-                         "tokens per joule, these layers only", Tag.MODELLED),
+                         f"tokens per joule{alone}", Tag.MODELLED),
         "simulator": (lambda record: record["cycles_per_wall_s"],
                       "simulated cycles per second of wall time", Tag.MEASURED),
     }
@@ -116,13 +97,21 @@ def comparison_pictures(records: Sequence[RunRecord]) -> dict[str, Picture]:
 def run_part(record: RunRecord, label: str, *, alone: bool) -> RunPart:
     """Derive and draw what the page shows of one run."""
     prefix = "" if alone else re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") + "-"
+    own = decoder if record.is_decoder else facts
+    part = decoder_part(record, prefix) if record.is_decoder else None
     return RunPart(
-        label=label, record=record, headline=facts.headline(record),
-        what_ran=facts.what_ran(record), verdict=facts.verdict(record),
-        findings=facts.findings(record), resources=facts.resource_rows(record),
-        device=facts.device_of(record), counters=facts.counter_rows(record),
-        pictures=run_pictures(record, prefix, alone=alone),
+        label=label, record=record, headline=own.headline(record),
+        what_ran=own.what_ran(record), verdict=own.verdict(record),
+        findings=[*facts.findings(record), *(decoder.findings(record) if part else [])],
+        resources=facts.resource_rows(record), device=facts.device_of(record),
+        counters=facts.counter_rows(record), decoder=part,
+        pictures=run_pictures(record, prefix, alone=alone) | (part.pictures if part else {}),
     )
+
+
+def scope(record: RunRecord) -> str:
+    """The part of the model that ran, in words."""
+    return decoder.scope(record) if record.is_decoder else facts.scope(record)
 
 
 def _template(name: str) -> str:
@@ -144,14 +133,15 @@ def render(
         loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, scope=facts.scope)
+    environment.filters.update(number=number, scope=scope)
     environment.globals.update(
         quantity=quantity, percent=percent, Tag=Tag, meanings=MEANINGS,
         energy_range=facts.energy_range, largest_error=facts.largest_error,
     )
     title = str(records[0]["title"]) if alone else "Runs side by side"
     template = environment.get_template("run_page.html" if alone else "comparison_page.html")
-    text = template.render(title=title, runs=runs, pictures=shared, checks=checks)
+    text = template.render(title=title, runs=runs, pictures=shared, checks=checks,
+                           whole=whole_models(records))
     pictures = [*shared.values(), *(p for run in runs for p in run.pictures.values())]
     return text, pictures
 

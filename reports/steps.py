@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import linear_regression
 from typing import Any
-
-import numpy as np
 
 from reports.decoder_format import DECODE, PREFILL
 from reports.records import RunRecord
@@ -101,8 +100,8 @@ def growth(steps: Sequence[Step]) -> tuple[float, float] | None:
               if step.kind == DECODE and step.ran and step.bit_exact]
     if len(points) < 2:
         return None
-    slope, start = np.polyfit(*np.array(points, float).T, 1)
-    return float(start), float(slope)
+    line = linear_regression(*zip(*points, strict=True))
+    return line.intercept, line.slope
 
 
 def finished(record: RunRecord) -> list[Step]:

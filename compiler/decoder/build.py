@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from compiler.build import FORMAT, IMAGE_FILE, METADATA_FILE
-from compiler.decoder.quantized import QuantizedDecoder
+from compiler.decoder.quantized import QuantizedDecoder, QuantizedLayer
 from compiler.errors import CompileError, ImageError
 from compiler.image.image import Section, header_bytes, map_image, write_atomically
 from compiler.image.layout import align, pack_embedding, pack_rotations
 from compiler.image.program import encode_program
 from compiler.image.verify import verify_programs
-from compiler.image.weights import WeightFormat, pack_weights
 from compiler.image.writer import ImageWriter
 from compiler.lower.allocate import OutOfSpaceError
-from compiler.lower.attention import SHARED, Span, key_format, value_blocks, value_format
+from compiler.lower.attention import SHARED, Span, cache_regions, empty_cache
 from compiler.lower.passes import (
     Addresses,
     LayerGroup,
+    LayerTasks,
     Linker,
     PassEmitter,
     Program,
@@ -54,24 +54,6 @@ class Pass:
     layer: int | None
     program: Program
     gives_token: bool
-
-
-def cache_regions(decoder: QuantizedDecoder) -> dict[str, WeightFormat]:
-    """Cache regions of one layer, in order."""
-    regions = {}
-    for head in range(decoder.architecture.kv_heads):
-        regions[f"cache/keys.{head}"] = key_format(decoder)
-        for part in range(len(value_blocks(decoder))):
-            regions[f"cache/values.{head}.{part}"] = value_format(decoder)
-    return regions
-
-
-def empty_cache(form: WeightFormat) -> bytes:
-    """A cache region without tokens: int8 zeros with scales of 1."""
-    columns = form.blocks * form.config.lanes
-    inputs = form.groups * form.group_rounds * form.config.word_elements
-    return pack_weights(form, np.zeros((columns, inputs), np.int8),
-                        np.ones((form.groups, columns), np.int16), None)
 
 
 def embedding_parts(decoder: QuantizedDecoder, words: int) -> Iterator[bytes]:
@@ -127,14 +109,22 @@ class DecoderCompiler:
         """Emitter of passes of at most so many tokens."""
         return PassEmitter(self.decoder, tokens, self.words, self.token_lines)
 
+    def trials(self, tokens: int) -> list[Span]:
+        """Spans of passes of at most so many tokens, one of each need of room."""
+        spans = [Span(0, 1), Span(0, tokens),
+                 *spans_of(len(self.prompt), self.new_tokens, tokens)]
+        step = self.config.word_elements
+        return list({(span.tokens, -(-span.end // step)): span for span in spans}.values())
+
     def largest_pass(self) -> int:
-        """Most tokens of a pass that the stores hold at the last position."""
-        layer, last = self.decoder.layer(0), len(self.prompt) + self.new_tokens - 1
+        """Most tokens of a pass for which the stores hold every pass."""
+        layer = self.decoder.layer(0)
         tokens = min(self.config.tokens_max, len(self.prompt))
         while True:
             emitter = self.make_emitter(tokens)
             try:
-                emitter.layer(layer, Span(max(0, last - tokens), tokens))
+                for span in self.trials(tokens):
+                    emitter.layer(layer, span)
                 emitter.next_token(Span(0, tokens))
                 return tokens
             except OutOfSpaceError as error:
@@ -227,6 +217,14 @@ class DecoderCompiler:
         writer.section("constants", chunks())
         return shared
 
+    def emitted(self, index: int, layer: QuantizedLayer, span: Span) -> LayerTasks:
+        """`PassEmitter.layer`; raises CompileError where only layer 0 has room."""
+        try:
+            return self.emitter.layer(layer, span)
+        except OutOfSpaceError as error:
+            raise CompileError(f"layer {index} needs more of {error.store} than layer 0; give all "
+                               "layers the same formats") from None
+
     def write_layers(
         self, writer: ImageWriter
     ) -> tuple[Section, list[dict[str, int]], list[int]]:
@@ -244,7 +242,7 @@ class DecoderCompiler:
                 if residual_words(self.decoder, layer) > self.words:
                     raise CompileError(f"layer {index} reads longer rows than layer 0; give all "
                                        "layers the same weight groups")
-                tasks, constants = self.emitter.layer(layer, Span(0, self.tokens_max))
+                tasks, constants = self.emitted(index, layer, Span(0, self.tokens_max))
                 places, at, data = {}, 0, []
                 for name, make in constants.items():
                     part = make()
@@ -254,6 +252,8 @@ class DecoderCompiler:
                     data.append(part)
                 own = [(task.opcode, dict(task.fields), task.region) for task in tasks], places, at
                 if own != signature:
+                    for span in self.trials(self.tokens_max):
+                        self.emitted(index, layer, span)
                     signature = own
                     offsets.append(places)
                     sizes.append(at)

@@ -8,7 +8,7 @@ from compiler.decoder.quantized import FloatLinear
 from compiler.quant.quantized import Lut2dLinear, QuantizedLinear, RowgenLinear
 from hw.fixed import Ints, saturate, saturate16
 from hw.golden.dequant import INT32_MAX, dequantize, dequantize32
-from hw.golden.lookup import rowgen_sums, table_sums
+from hw.golden.lookup import ROW_OFFSET, table_sums
 from hw.golden.multiplier import group_sums
 from hw.golden.quantize import quantize
 from hw.golden.search import search
@@ -25,7 +25,8 @@ class PreparedLinear:
         if isinstance(linear, Lut2dLinear):
             self.bytes = linear.tables.nbytes + linear.indices.nbytes
         elif isinstance(linear, RowgenLinear):
-            self.bytes = linear.codebooks.nbytes + linear.indices.nbytes
+            self.weights = dense_weights(linear)
+            self.bytes = self.weights.nbytes
         else:
             self.bytes = linear.weights.nbytes + 2 * linear.scales.nbytes
             self.minima = (np.zeros_like(linear.scales) if linear.minima is None
@@ -50,12 +51,24 @@ class PreparedLinear:
         q, peaks = quantize(filled(x, len(linear.input.order)), linear.input.alphas,
                             linear.input.bits)
         if isinstance(linear, RowgenLinear):
-            positions, _, _, length = linear.codebooks.shape
-            vectors = np.ascontiguousarray(q[:, :positions * length])
-            return rowgen_sums(vectors.reshape(len(x), positions, length), linear.codebooks,
-                               linear.indices, linear.group_columns), peaks
+            inputs, columns = self.weights.shape[1], len(self.weights)
+            products = group_sums(
+                np.ascontiguousarray(q[:, :inputs]), self.weights, np.zeros(1, np.uint8),
+                np.ones((1, columns), np.int16), np.zeros((1, columns), np.int16), inputs, 0)
+            return products + len(linear.codebooks) * ROW_OFFSET, peaks
         return group_sums(q, linear.weights, linear.input.alphas, linear.scales, self.minima,
                           linear.group, linear.shift), peaks
+
+
+def dense_weights(linear: RowgenLinear) -> Ints:
+    """int8 [M, P * v]: the centroid that each index chooses.
+
+    Their products with int8 inputs are `hw.golden.lookup.rowgen_sums` less every row's offset.
+    """
+    positions, columns = linear.indices.shape
+    groups = np.arange(columns) // linear.group_columns
+    chosen = linear.codebooks[np.arange(positions)[:, None], groups, linear.indices]
+    return np.ascontiguousarray(chosen.transpose(1, 0, 2).reshape(columns, -1))
 
 
 def filled(x: Ints, inputs: int) -> Ints:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.activation_table import FACTORS, function_of, function_table, gated_table
+from compiler.activation_table import (
+    FACTORS,
+    function_of,
+    function_table,
+    gated_table,
+    int16_inputs,
+)
 from compiler.decoder import heads
 from compiler.decoder.linears import LinearGroup
 from compiler.decoder.quantized import (
@@ -212,15 +218,21 @@ class LayerQuantizer:
         context, architecture = self.context, self.context.architecture
         hidden = self.hidden()
         down = self.spec("down", np.arange(architecture.width))
-        out = LinearGroup(context.hardware, hidden, [down], ordered=True)
+        names = ("gate", "up") if architecture.gated else ("up",)
+        scales = {name: activation_scale(self.made[name]) for name in names}
+        least = 0.0
+        if not architecture.gated:
+            # The table has values for every input, whatever the calibration text reaches.
+            values = function_of(self.function)(int16_inputs() * scales["up"])
+            least = float(np.abs(values).max()) / (INT16_MAX - 2)
+        out = LinearGroup(context.hardware, hidden, [down], ordered=True,
+                          fixed=not architecture.gated, least_scale=least)
         self.add(out, "down", down, np.full(architecture.width, context.residual_scale), wide=True)
         order = np.arange(architecture.ffn_width)
         if not context.exact:
             order = channel_order(self.linears["down"], architecture.ffn_width)
-        names = ("gate", "up") if architecture.gated else ("up",)
         specs = {name: self.spec(name, order) for name in names}
         group = LinearGroup(context.hardware, self.made["mlp_input"], list(specs.values()))
-        scales = {name: activation_scale(self.made[name]) for name in names}
         if architecture.gated:
             scales["up"] = activation_scale(self.made["up"] / out.migration)
         for name, spec in specs.items():
@@ -230,6 +242,11 @@ class LayerQuantizer:
             self.add(group, name, spec, y_scale)
         return (self.norm("mlp_norm", group.migration, group.x_scale),
                 self.activation(scales, out.x_scale))
+
+    @property
+    def function(self) -> str:
+        """Name or expression of the MLP's function."""
+        return self.context.scheme.activation or self.context.architecture.activation
 
     def hidden(self) -> Floats:
         """Input of down on the calibration text, with the function that the scheme chooses."""
@@ -244,8 +261,7 @@ class LayerQuantizer:
 
     def activation(self, scales: Mapping[str, float], out_scale: float) -> ActivationParameters:
         """Table of the MLP's function between the given steps."""
-        architecture = self.context.architecture
-        name = self.context.scheme.activation or architecture.activation
+        architecture, name = self.context.architecture, self.function
         function, factor = function_of(name), FACTORS.get(name)
         if not architecture.gated:
             if abs(float(function(np.zeros(1))[0])) > out_scale / 2:

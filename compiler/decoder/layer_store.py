@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import tempfile
+import weakref
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -35,7 +37,7 @@ class LayerStore:
         self.memory_bytes = memory_bytes
         self.kept: list[QuantizedLayer | Path] = []
         self.used_bytes = 0
-        self.folder: tempfile.TemporaryDirectory[str] | None = None
+        self.folder: Path | None = None
         self.last: tuple[int, QuantizedLayer] | None = None
 
     def append(self, layer: QuantizedLayer) -> None:
@@ -45,8 +47,9 @@ class LayerStore:
             self.kept.append(layer)
             return
         if self.folder is None:
-            self.folder = tempfile.TemporaryDirectory(prefix="lutrip-")
-        path = Path(self.folder.name) / f"layer-{len(self.kept)}.pickle"
+            self.folder = Path(tempfile.mkdtemp(prefix="lutrip-"))
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        path = self.folder / f"layer-{len(self.kept)}.pickle"
         with path.open("wb") as file:
             pickle.dump(layer, file, protocol=pickle.HIGHEST_PROTOCOL)
         self.kept.append(path)

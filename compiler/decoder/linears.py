@@ -25,9 +25,11 @@ from hw.config import HardwareConfig
 
 STRENGTHS = (0.0, 0.3, 0.45, 0.6, 0.75)
 """Exponents of a channel's activations against its weights that are tried."""
-TOKENS = 96
-"""Calibration tokens on which they are compared."""
-QUANTILE = 0.99
+TOKENS, COLUMNS = 96, 256
+"""Calibration tokens and output columns on which they are compared."""
+QUANTILE, RARE = 0.99, 0.5
+"""A channel's size: this quantile of its share of tokens' peaks, or this part of its largest."""
+SINK_WEIGHT = 32
 SPREAD = 5.0
 """A channel's divisor is within ``2**+-SPREAD`` of the typical one."""
 INT8_MAX = 127
@@ -54,7 +56,9 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
 
     SmoothQuant (Xiao et al., equation 4): ``size(x)**a / size(w)**(1 - a)``; here a channel's size
     is a quantile of its share of a token's peak, so that the massive activations of single tokens
-    do not count, and ``a`` is the one with the least output error on some calibration tokens.
+    count less, and ``a`` is the one with the least output error on a sample. The first token
+    counts for many: it is an attention sink (Xiao et al., "Efficient Streaming Language Models
+    with Attention Sinks"), whose errors every later token sees.
     repeat: (shared, block): ``shared`` consecutive blocks of ``block`` channels get the same
     values. Ones where a linear does not allow it.
     """
@@ -63,7 +67,8 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
         return ones
     shared, block = repeat
     token_peaks = np.abs(x).max(axis=1, keepdims=True)
-    shares = np.quantile(np.abs(x) / np.where(token_peaks > 0, token_peaks, 1), QUANTILE, axis=0)
+    of_peak = np.abs(x) / np.where(token_peaks > 0, token_peaks, 1)
+    shares = np.maximum(np.quantile(of_peak, QUANTILE, axis=0), of_peak.max(axis=0) * RARE)
     weights = np.max([np.abs(spec.weight).max(axis=0) for spec in specs], axis=0)
     shares, weights = (
         np.broadcast_to(part.reshape(-1, shared, block).max(axis=1, keepdims=True),
@@ -73,6 +78,7 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
     if not there.any():
         return ones
     weight = np.concatenate([spec.weight for spec in specs])
+    weight = weight[:: -(-len(weight) // COLUMNS)]
     group = max(spec.scheme.group for spec in specs if isinstance(spec.scheme, SimdScheme))
     sample = x[:: -(-len(x) // TOKENS)]
     y = sample @ weight.T
@@ -86,7 +92,8 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
             logs[there] -= np.median(logs[there])
         divisors = np.exp2(np.clip(logs, -SPREAD, SPREAD)).astype(np.float32)
         made = rounded(sample / divisors, x.shape[1]) @ rounded(weight * divisors, group).T
-        error = float(((made - y) ** 2 / sizes).sum())
+        errors = ((made - y) ** 2).sum(axis=1) / sizes[:, 0]
+        error = float(errors.sum() + SINK_WEIGHT * errors[0])
         if error < best_error:
             best, best_error = divisors, error
     return best
@@ -96,19 +103,21 @@ class LinearGroup:
     """Linears of one input.
 
     x: float input [tokens, D] of the calibration text. ordered: its channels may be reordered.
-    repeat: as for `migration_of`.
+    repeat: as for `migration_of`. fixed: nothing can divide the input's channels.
+    least_scale: what the step is at least.
     migration: what every channel of the input is divided by, and the weights multiplied by.
     x_scale: int16 step of the divided input.
     """
 
     def __init__(
         self, hardware: HardwareConfig, x: Floats, specs: Sequence[LinearSpec],
-        ordered: bool = False, repeat: tuple[int, int] = (1, 1),
+        ordered: bool = False, repeat: tuple[int, int] = (1, 1), fixed: bool = False,
+        least_scale: float = 0.0,
     ) -> None:
         self.hardware, self.ordered = hardware, ordered
-        self.migration = migration_of(x, specs, repeat)
+        self.migration = migration_of(x, [] if fixed else specs, repeat)
         self.x = (x / self.migration).astype(np.float32)
-        self.x_scale = activation_scale(self.x)
+        self.x_scale = max(activation_scale(self.x), least_scale)
         self.sources: dict[tuple[object, ...], SearchInput | IntegerInput] = {}
 
     def scaled(self, spec: LinearSpec) -> LinearSpec:

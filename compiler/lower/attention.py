@@ -10,7 +10,7 @@ import numpy as np
 from compiler.decoder.quantized import AttentionParameters, QuantizedDecoder, Rescale
 from compiler.errors import CompileError
 from compiler.image.layout import pack_factors, pack_uniform
-from compiler.image.weights import WeightFormat
+from compiler.image.weights import WeightFormat, pack_weights
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.context import Context
 from compiler.lower.matmul import BLOCKS_MAX, ROUNDS_MAX
@@ -60,6 +60,24 @@ def value_blocks(decoder: QuantizedDecoder) -> list[tuple[int, int]]:
     step = decoder.hardware.lanes // decoder.hardware.word_elements
     return [(at, min(at + step, decoder.head_words))
             for at in range(0, decoder.head_words, step)]
+
+
+def cache_regions(decoder: QuantizedDecoder) -> dict[str, WeightFormat]:
+    """Cache regions of one layer, in order."""
+    regions = {}
+    for head in range(decoder.architecture.kv_heads):
+        regions[f"{CACHE}keys.{head}"] = key_format(decoder)
+        for part in range(len(value_blocks(decoder))):
+            regions[f"{CACHE}values.{head}.{part}"] = value_format(decoder)
+    return regions
+
+
+def empty_cache(form: WeightFormat) -> bytes:
+    """A cache region without tokens: int8 zeros with scales of 1."""
+    columns = form.blocks * form.config.lanes
+    inputs = form.groups * form.group_rounds * form.config.word_elements
+    return pack_weights(form, np.zeros((columns, inputs), np.int8),
+                        np.ones((form.groups, columns), np.int16), None)
 
 
 @dataclass(frozen=True)

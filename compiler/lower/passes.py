@@ -31,6 +31,10 @@ COPIES = 4
 """Copies of a layer that stand for a longer run: the first, two that must be alike, the last."""
 
 
+LayerTasks = tuple[list[Task], dict[str, Callable[[], bytes]]]
+"""Instructions of a layer, and what its own constant regions hold."""
+
+
 @dataclass(frozen=True)
 class LayerGroup:
     """Layers ``first..last-1`` whose instructions differ in addresses only; one stands for all."""
@@ -106,9 +110,7 @@ class PassEmitter:
                     "shift": self.decoder.position_shift}))
         return tasks
 
-    def layer(self, layer: QuantizedLayer, span: Span) -> tuple[
-        list[Task], dict[str, Callable[[], bytes]]
-    ]:
+    def layer(self, layer: QuantizedLayer, span: Span) -> LayerTasks:
         """Instructions of a layer, and what its own constant regions hold."""
         emitter = LayerEmitter(self.decoder, layer, self.tokens_max, self.residual)
         context = emitter.emit(span)
@@ -231,8 +233,9 @@ class Linker:
 
     def place(self, task: Task, layer: int | None) -> Task:
         """The task with its own region name for this layer; remembers the address."""
+        op = task.op if layer is None else f"layers.{layer}.{task.op}"
         if not task.region:
-            return task
+            return dataclasses.replace(task, op=op)
         name = task.region
         if name.startswith(CACHE):
             assert layer is not None
@@ -248,7 +251,6 @@ class Linker:
             address = (section.address + (layer - self.groups[group].first) * section.size
                        + self.addresses.offsets[group][name])
         self.resolved[own] = address
-        op = task.op if layer is None else f"layers.{layer}.{task.op}"
         return dataclasses.replace(task, region=own, op=op)
 
     def fold(

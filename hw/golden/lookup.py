@@ -17,6 +17,8 @@ ROW_OFFSET = 1 << 15
 
 PARALLEL_WORK = 1 << 21
 """Additions above which threads pay for their start."""
+BLOCK_TOKENS = 64
+"""Tokens whose rows lie beside each other, so that one index adds to all of their sums."""
 
 
 @njit(cache=True)
@@ -50,6 +52,32 @@ def _table_sums_parallel(
         _table_group(job, codes, tables, indices, group_columns, sums)
 
 
+@njit(cache=True, parallel=True)
+def _table_blocks_parallel(
+    jobs: int, codes: Ints, tables: Ints, indices: Ints, group_columns: int, sums: Ints
+) -> None:
+    columns, groups = indices.shape[1], tables.shape[2]
+    for job in prange(jobs):
+        start, g = job // groups * BLOCK_TOKENS, job % groups
+        tokens = min(BLOCK_TOKENS, len(codes) - start)
+        first, last = g * group_columns, min((g + 1) * group_columns, columns)
+        rows = np.zeros((tables.shape[3], BLOCK_TOKENS), np.int32)
+        totals = np.zeros((last - first, BLOCK_TOKENS), np.int32)
+        for p in range(codes.shape[1]):
+            for t in range(tokens):
+                row = tables[p, codes[start + t, p], g]
+                for w in range(len(row)):
+                    rows[w, t] = row[w]
+            index = indices[p, first:last]
+            for m in range(len(index)):
+                total, row_of = totals[m], rows[index[m]]
+                for t in range(BLOCK_TOKENS):
+                    total[t] += row_of[t]
+        for t in range(tokens):
+            for m in range(last - first):
+                sums[start + t, first + m] = totals[m, t]
+
+
 def table_sums(codes: Ints, tables: Ints, indices: Ints, group_columns: int) -> Ints:
     """``sums[t, m] = sum_p tables[p, codes[t, p], m // G, indices[p, m]]``.
 
@@ -57,6 +85,11 @@ def table_sums(codes: Ints, tables: Ints, indices: Ints, group_columns: int) -> 
     group_columns: G. Returns int32 [tokens, M].
     """
     sums = np.zeros((len(codes), indices.shape[1]), np.int32)
+    if len(codes) >= BLOCK_TOKENS // 2 and sums.size * len(indices) >= PARALLEL_WORK:
+        blocks = -(-len(codes) // BLOCK_TOKENS)
+        _table_blocks_parallel(blocks * tables.shape[2], codes, tables, indices, group_columns,
+                               sums)
+        return sums
     run = _table_sums if sums.size * len(indices) < PARALLEL_WORK else _table_sums_parallel
     run(len(codes) * tables.shape[2], codes, tables, indices, group_columns, sums)
     return sums

@@ -54,7 +54,7 @@ def command(
         task = bar.add_task("quantizing", total=None)
         values = evaluate(
             model_name, scheme_name, hardware_name,
-            text=None if text_path is None else text_path.read_text(encoding="utf-8"),
+            text=None if text_path is None else text_path.read_text("utf-8", "replace"),
             tokens=tokens, window=window, fixed_point_only=fixed_point_only,
             quantizing=lambda text: bar.update(task, description=text),
             progress=lambda done, total: bar.update(

@@ -38,7 +38,20 @@ def test_mix(tmp_path):
     assert mix.of("down").name == "simd-w4a8"
 
 
+def test_options_of_attention_and_activation(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("kind: mix\ndefault: lut2d\nsoftmax: log2\nactivation: x * sigmoid(x)\n")
+    mix = load_scheme(str(path))
+    assert (mix.softmax, mix.activation) == ("log2", "x * sigmoid(x)")
+    plain = load_scheme("simd-w8a8")
+    assert (plain.softmax, plain.activation) == ("int8", None)
+
+
 @pytest.mark.parametrize(("text", "message"), [
+    ("kind: simd\nsoftmax: 8\n", "softmax must be int8 or log2, not 8"),
+    ("kind: simd\nactivation: 3\n",
+     "activation must be a function's name or an expression of x, not 3"),
+    ("kind: simd\nactivation: x +\n", "activation 'x +' is not an expression of x"),
     ("kind: lutt\n", "kind must be lut2d, rowgen, simd or mix, not 'lutt'"),
     ("act_codes: 64\n", "kind must be lut2d, rowgen, simd or mix, not None"),
     ("kind: lut2d\nact_code: 64\n", "unknown key 'act_code'; did you mean act_codes?"),

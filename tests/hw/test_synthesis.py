@@ -10,7 +10,7 @@ from hw.errors import LutripError, ToolError
 from hw.generate import TOP, generate
 from hw.presets import load_hardware
 from hw.resources import total
-from hw.synthesis import synthesize
+from hw.synthesis import device_resources, synthesize
 from hw.units.activation_unit import ActivationUnit
 from hw.units.packed_dot import PackedDot
 from hw.verilog import convert
@@ -86,6 +86,21 @@ def test_an_empty_folder_and_an_unknown_family_are_refused(tmp_path):
         synthesize(tmp_path, "flip", "ice40", tmp_path / "out")
 
 
+@pytest.mark.parametrize(("cells", "luts"), [
+    ({"LUT6": 3, "LUT5": 2, "LUT4": 1}, 6),
+    ({"LUT3": 5, "LUT2": 2, "INV": 1}, 5),
+    ({"LUT3": 1, "LUT2": 4, "LUT1": 2}, 4),
+    ({"LUT3": 1, "RAM64M8": 1, "SRL16E": 2}, 11),
+])
+def test_small_functions_share_the_luts_of_the_xilinx_family(cells, luts):
+    """A LUT6 has two outputs for 5 inputs together."""
+    assert device_resources(cells, "xilinx", Path("yosys.log")).lut == luts
+
+
+def test_functions_of_ecp5_have_a_lut_each():
+    assert device_resources({"LUT4": 3, "CCU2C": 1}, "ecp5", Path("yosys.log")).lut == 5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["xilinx", "ecp5"])
 def test_whole_accelerator(family, tmp_path):
@@ -94,3 +109,5 @@ def test_whole_accelerator(family, tmp_path):
     assert done.resources.bram36 > 0
     if family == "xilinx":
         assert done.resources.dsp == pytest.approx(total(TINY).dsp, rel=0.1)
+        assert done.resources.lut == pytest.approx(total(TINY).lut, rel=0.2)
+        assert done.resources.ff == pytest.approx(total(TINY).ff, rel=0.2)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from compiler.decoder.build import DecoderCompiler, cache_regions, load_decoder_build
+from compiler.decoder.build import DecoderCompiler, load_decoder_build
 from compiler.decoder.golden import GoldenDecoder, KeyValues
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.image.weights import unpack_weights
+from compiler.lower.attention import cache_regions
 from hw.fixed import Ints
 from hw.golden.residual import from_pairs
 from hw.isa import LINE_BYTES
 from sim.functional import Machine
-from tests.verify.random_decoders import Case, token_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +69,27 @@ def cached(decoder: QuantizedDecoder, memory: Ints, at: int) -> tuple[Ints, Ints
             np.stack([np.concatenate(parts)[:stride].T[:decoder.capacity] for parts in values]))
 
 
-def check_machine(case: Case, folder: Path) -> dict[str, Any]:
-    """Compile a case and run its passes on golden functions; returns the build's metadata.
+def token_line(memory: Ints, slot: int) -> tuple[int, int]:
+    """Token and logit that a pass left in a line of the memory."""
+    token, logit = memory[slot:slot + LINE_BYTES].view("<i4")[:2]
+    return int(token), int(logit)
 
-    Raises LutripError where the case cannot be compiled, AssertionError for a difference.
+
+def check_machine(
+    decoder: QuantizedDecoder, prompt: Sequence[int], new_tokens: int, folder: Path, *,
+    split_layers: bool,
+) -> list[int]:
+    """Compile a generation and run its passes on golden functions; returns the new tokens.
+
+    Raises LutripError where it cannot be compiled, AssertionError for a difference.
     """
-    decoder, prompt = case.quantize(), case.prompt()
-    compiler = DecoderCompiler(decoder, prompt, case.new_tokens, split_layers=case.split_layers)
-    compiler.write(folder, {"model": "random", "scheme": "random"})
-    golden = generate(decoder, prompt, case.new_tokens)
-    memory, metadata = load_decoder_build(folder)
-    machine = Machine(memory, case.hardware, record=False)
-    parts = {part["name"]: part for part in metadata["memory_map"]}
-    scratch, width = parts["scratch"]["address"], case.architecture.width
-    pairs = 2 * compiler.words
+    compiler = DecoderCompiler(decoder, prompt, new_tokens, split_layers=split_layers)
+    metadata = compiler.write(folder, {"model": "random", "scheme": decoder.scheme})
+    golden = generate(decoder, prompt, new_tokens)
+    memory, _ = load_decoder_build(folder)
+    machine = Machine(memory, decoder.hardware, record=False)
+    parts = {part["name"]: part["address"] for part in metadata["memory_map"]}
+    width, pairs = decoder.architecture.width, 2 * compiler.words
     chosen = []
     for item in metadata["passes"]:
         machine.run(item["program_address"])
@@ -92,17 +98,17 @@ def check_machine(case: Case, folder: Path) -> dict[str, Any]:
             assert chosen[-1] == golden.chosen[len(chosen) - 1], item["name"]
         if item["layer"] is not None:
             first, tokens = item["first"], item["tokens"]
-            size = tokens * pairs * case.hardware.port_bytes
-            words = machine.memory[scratch:scratch + size].view("<i2")
+            size = tokens * pairs * decoder.hardware.port_bytes
+            words = machine.memory[parts["scratch"]:parts["scratch"] + size].view("<i2")
             residual = from_pairs(words.reshape(tokens, pairs, -1))
             expected = golden.residuals[item["layer"], first:first + tokens]
             assert np.array_equal(residual[:, :width], expected), item["name"]
             assert not residual[:, width:].any(), item["name"]
     assert chosen == golden.chosen
-    layers = case.architecture.layers
-    start, size = parts["cache"]["address"], parts["cache"]["bytes"] // layers
-    for layer in range(layers):
-        keys, values = cached(decoder, machine.memory, start + layer * size)
+    size = sum(decoder.hardware.weight_ports * form.port_stride * LINE_BYTES
+               for form in cache_regions(decoder).values())
+    for layer in range(decoder.architecture.layers):
+        keys, values = cached(decoder, machine.memory, parts["cache"] + layer * size)
         assert np.array_equal(keys, golden.state.keys[layer]), f"keys of layer {layer}"
         assert np.array_equal(values, golden.state.values[layer]), f"values of layer {layer}"
-    return metadata
+    return [token for token, _ in chosen]

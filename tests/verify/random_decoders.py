@@ -16,10 +16,8 @@ from compiler.decoder.quantize import quantize_decoder
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.model import Architecture, Model, StoredTensor
 from compiler.quant.scheme import KINDS, LINEARS, Scheme, SchemeMap
-from hw.config import HardwareConfig
+from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.errors import ConfigError
-from hw.fixed import Ints
-from hw.isa import LINE_BYTES
 from hw.presets import load_hardware
 from sim.records import MemoryModel
 
@@ -161,12 +159,13 @@ def linear_schemes(draw: st.DrawFn, hardware: HardwareConfig) -> Scheme:
                            act_bits=act_bits, group=group, trip_max=draw(st.integers(0, 4)))
     common = {"vector_length": hardware.vector_length, "seed": draw(st.integers(0, 3)),
               "group_columns": draw(st.sampled_from(powers(max(16, hardware.lanes), 512)))}
+    most = 64 if hardware.rowgen else ROW_ENTRIES
+    common["weight_codes"] = draw(st.sampled_from(powers(2, most)))
     if kind == "rowgen":
-        return KINDS[kind](name=kind, weight_codes=draw(st.sampled_from(powers(2, 64))), **common)
+        return KINDS[kind](name=kind, **common)
     return KINDS[kind](
         name=kind, act_codes=draw(st.sampled_from(powers(2, hardware.act_codes_max))),
-        weight_codes=draw(st.sampled_from(powers(2, 64))), gather=draw(st.booleans()),
-        entry_bits=draw(st.sampled_from((8, 4))),
+        gather=draw(st.booleans()), entry_bits=draw(st.sampled_from((8, 4))),
         metric=draw(st.sampled_from(("chebyshev", *(["l2"] if hardware.l2_search else [])))),
         **common)
 
@@ -213,8 +212,8 @@ def random_hardware(rng: random.Random) -> HardwareConfig:
                 chain_length=rng.choice((2, 4)), l2_search=rng.random() < 0.5,
                 rowgen=rng.random() < 0.7, simd=True, simd_depth=rng.choice((2, 4, 8)),
                 log2_softmax=rng.random() < 0.7, group_max=rng.choice((32, 64, 128)),
-                tokens_max=rng.randint(1, 12), accumulator_words=rng.randint(24, 90),
-                vector_words=rng.randint(700, 2500), operand_words=rng.choice((128, 256, 512)),
+                tokens_max=rng.randint(3, 12), accumulator_words=rng.randint(24, 90),
+                vector_words=rng.randint(700, 2500), operand_words=rng.choice((256, 512)),
                 table_words=rng.choice((32, 64, 128)), index_blocks=rng.randint(3, 12),
                 activation_lanes=rng.choice((1, 2, 4)), read_fifo_words=rng.choice((16, 32, 64)))
         except ConfigError:
@@ -227,9 +226,3 @@ def hardware_pool(seed: int, size: int) -> tuple[HardwareConfig, ...]:
     made = [TINY, *(random_hardware(rng) for _ in range(size - 1))]
     return tuple(dataclasses.replace(config, name=f"pool{number}")
                  for number, config in enumerate(made))
-
-
-def token_line(memory: Ints, slot: int) -> tuple[int, int]:
-    """Token and logit that a pass left in a line of the memory."""
-    token, logit = memory[slot:slot + LINE_BYTES].view("<i4")[:2]
-    return int(token), int(logit)

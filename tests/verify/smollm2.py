@@ -18,7 +18,7 @@ from lutrip.api import compile_decoder, simulate
 MODEL, HARDWARE = "smollm2-135m", "sim"
 PROMPT = "The capital of France is"
 SCHEMES = ("simd-w4a8", "rowgen-3bit", "mix-lut-simd")
-KEPT = ("bit_exact", "tokens", "text", "cycles", "prefill", "decode", "energy_j", "overlap",
+KEPT = ("bit_exact", "token_ids", "text", "cycles", "prefill", "decode", "energy_j", "overlap",
         "simulator", "first_mismatch")
 
 
