@@ -16,6 +16,7 @@ from compiler.activation_table import (
     int16_inputs,
 )
 from compiler.decoder import heads
+from compiler.decoder.gate import gate_range
 from compiler.decoder.linears import LinearGroup
 from compiler.decoder.quantized import (
     ActivationParameters,
@@ -33,6 +34,7 @@ from compiler.lower.linear import channel_order
 from compiler.model import Architecture, QuantizedBlocks
 from compiler.quant.quantized import QuantizedLinear
 from compiler.quant.quantizer import LinearSpec
+from compiler.quant.scales import int16_scale
 from compiler.quant.scheme import SchemeMap
 from hw.config import ALPHA_MAX, HardwareConfig
 from hw.fixed import INT16_MAX, Ints
@@ -219,9 +221,15 @@ class LayerQuantizer:
         hidden = self.hidden()
         down = self.spec("down", np.arange(architecture.width))
         names = ("gate", "up") if architecture.gated else ("up",)
-        scales = {name: activation_scale(self.made[name]) for name in names}
-        least = 0.0
-        if not architecture.gated:
+        folds, least = np.ones(architecture.ffn_width), 0.0
+        if architecture.gated:
+            factor, of_factor = self.made["up"], FACTORS.get(self.function)
+            gate_scale, folds = gate_range(
+                function_of(self.function), self.made["gate"],
+                factor if of_factor is None else of_factor(factor))
+            scales = {"gate": gate_scale}
+        else:
+            scales = {"up": int16_scale(self.made["up"])}
             # The table has values for every input, whatever the calibration text reaches.
             values = function_of(self.function)(int16_inputs() * scales["up"])
             least = float(np.abs(values).max()) / (INT16_MAX - 2)
@@ -234,11 +242,13 @@ class LayerQuantizer:
         specs = {name: self.spec(name, order) for name in names}
         group = LinearGroup(context.hardware, self.made["mlp_input"], list(specs.values()))
         if architecture.gated:
-            scales["up"] = activation_scale(self.made["up"] / out.migration)
+            scales["up"] = activation_scale(self.made["up"] * (folds / out.migration))
         for name, spec in specs.items():
             y_scale = np.full(len(order), scales[name])
-            if name == "up" and architecture.gated:
-                y_scale *= out.migration[order]
+            if name == "gate":
+                y_scale *= folds[order]
+            elif architecture.gated:
+                y_scale *= (out.migration / folds)[order]
             self.add(group, name, spec, y_scale)
         return (self.norm("mlp_norm", group.migration, group.x_scale),
                 self.activation(scales, out.x_scale))

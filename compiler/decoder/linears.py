@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,8 @@ TOKENS, COLUMNS = 96, 256
 """Calibration tokens and output columns on which they are compared."""
 QUANTILE, RARE = 0.99, 0.5
 """A channel's size: this quantile of its share of tokens' peaks, or this part of its largest."""
+ROOMS = (np.inf, 16.0, 4.0)
+"""How far above other tokens' peaks a massive activation may stay, which widens the int16 step."""
 SINK_WEIGHT = 32
 SPREAD = 5.0
 """A channel's divisor is within ``2**+-SPREAD`` of the typical one."""
@@ -56,7 +59,8 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
 
     SmoothQuant (Xiao et al., equation 4): ``size(x)**a / size(w)**(1 - a)``; here a channel's size
     is a quantile of its share of a token's peak, so that the massive activations of single tokens
-    count less, and ``a`` is the one with the least output error on a sample. The first token
+    count less, and ``a`` is the one with the least output error on a sample (int16 and int8
+    rounding). A massive channel is divided further where that helps. The first token
     counts for many: it is an attention sink (Xiao et al., "Efficient Streaming Language Models
     with Attention Sinks"), whose errors every later token sees.
     repeat: (shared, block): ``shared`` consecutive blocks of ``block`` channels get the same
@@ -70,10 +74,12 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
     of_peak = np.abs(x) / np.where(token_peaks > 0, token_peaks, 1)
     shares = np.maximum(np.quantile(of_peak, QUANTILE, axis=0), of_peak.max(axis=0) * RARE)
     weights = np.max([np.abs(spec.weight).max(axis=0) for spec in specs], axis=0)
-    shares, weights = (
-        np.broadcast_to(part.reshape(-1, shared, block).max(axis=1, keepdims=True),
-                        (len(part) // (shared * block), shared, block)).reshape(-1)
-        for part in (shares, weights))
+
+    def by_block(part: Floats) -> Floats:
+        largest = part.reshape(-1, shared, block).max(axis=1, keepdims=True)
+        return np.broadcast_to(largest, (len(largest), shared, block)).reshape(-1)
+
+    shares, weights = by_block(shares), by_block(weights)
     there = (shares > 0) & (weights > 0)
     if not there.any():
         return ones
@@ -84,14 +90,19 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
     y = sample @ weight.T
     sizes = np.maximum((y**2).sum(axis=1, keepdims=True), 1e-30)
     best, best_error = ones, np.inf
-    for strength in STRENGTHS:
+    usual = max(float(np.quantile(token_peaks, QUANTILE)), 1e-30)
+    massive = by_block(np.abs(x).max(axis=0)) / usual
+    for strength, room in itertools.product(STRENGTHS, ROOMS):
         logs = np.zeros(len(shares))
         if strength:
             logs[there] = (strength * np.log2(shares[there])
                            - (1 - strength) * np.log2(weights[there]))
             logs[there] -= np.median(logs[there])
         divisors = np.exp2(np.clip(logs, -SPREAD, SPREAD)).astype(np.float32)
-        made = rounded(sample / divisors, x.shape[1]) @ rounded(weight * divisors, group).T
+        divisors = np.maximum(divisors, massive / room).astype(np.float32)
+        step = activation_scale(x / divisors)
+        steps = np.round(sample / divisors / step) * step
+        made = rounded(steps, x.shape[1]) @ rounded(weight * divisors, group).T
         errors = ((made - y) ** 2).sum(axis=1) / sizes[:, 0]
         error = float(errors.sum() + SINK_WEIGHT * errors[0])
         if error < best_error:
