@@ -1,4 +1,4 @@
-"""What the demo runs: compile, simulate, and a summary that is written last."""
+"""What the demo runs: a whole model's first words, single layers, and a summary written last."""
 
 from __future__ import annotations
 
@@ -10,17 +10,30 @@ from typing import Any
 
 from compiler.build import write_build
 from compiler.image.image import write_atomically
-from lutrip.api import compile, discard_result, simulate
+from lutrip.api import compile, compile_decoder, discard_result, simulate
 from reports.records import RESULT, SUMMARY
 from sim.circuit import generator_hash
 
 SCHEMES = ("lut2d", "lut2d-gather", "rowgen-2bit", "simd-w4a8", "simd-w4a4")
+GENERATION, GENERATION_SCHEME = "generation", "simd-w4a8"
+PROMPT, NEW_TOKENS = "The capital of France is", 2
 TINY_SCHEMES = (
     "lut2d-tiny", "lut2d-gather-tiny", "rowgen-2bit", "simd-w4a8-tiny", "simd-w4a4-tiny",
 )
 TINY_MODEL, TINY_HARDWARE, TINY_TOKENS = "shape:tiny", "tiny", 7
 
 Say = Callable[[str], None]
+
+
+def run_generation(
+    folder: Path, model: str, hardware: str, *, build_dir: Path, fresh: bool, progress: Say
+) -> dict[str, Any]:
+    """All layers and the head, token by token; passes of an equal image are kept."""
+    name = f"generation, {GENERATION_SCHEME}"
+    compile_decoder(model, GENERATION_SCHEME, hardware, folder, prompt=PROMPT,
+                    new_tokens=NEW_TOKENS, progress=lambda text: progress(f"{name}: {text}"))
+    return simulate(folder, build_dir=build_dir, resume=not fresh,
+                    progress=lambda text: progress(f"{name}: {text}"))
 
 
 def run_one(
@@ -59,6 +72,9 @@ def run_demo(
     """Run everything and write ``summary.json`` last; returns the summary."""
     out.mkdir(parents=True, exist_ok=True)
     (out / SUMMARY).unlink(missing_ok=True)
+    generated = run_generation(out / GENERATION, model, hardware, build_dir=build_dir, fresh=fresh,
+                               progress=progress)
+    finished()
     runs = []
     for scheme in SCHEMES:
         runs.append(run_one(
@@ -84,8 +100,8 @@ def run_demo(
         })
         finished()
     summary = {
-        "runs": runs, "tiny": tiny,
-        "all_bit_exact": all(run["bit_exact"] for run in [*runs, *tiny]),
+        "runs": runs, "generation": generated, "tiny": tiny,
+        "all_bit_exact": all(run["bit_exact"] for run in [generated, *runs, *tiny]),
         "all_cycles_equal": all(run["equal"] for run in tiny),
     }
     write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())

@@ -17,7 +17,7 @@ from compiler.activation_table import (
 )
 from compiler.decoder import heads
 from compiler.decoder.gate import gate_range
-from compiler.decoder.linears import LinearGroup
+from compiler.decoder.linears import LinearGroup, migrates
 from compiler.decoder.quantized import (
     ActivationParameters,
     AttentionParameters,
@@ -53,6 +53,8 @@ QUERY_HEADROOM = 2.5
 CACHE_HEADROOM = 1.15
 """Room above the calibrated peak of keys and values."""
 SCORE_HEADROOM = 1.5
+VALUE_FLOOR = 0.01
+"""An element of the values counts as at least this part of the largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,19 @@ class LayerQuantizer:
             peaks = np.full_like(peaks, peaks.max())
         return not_zero(peaks)
 
+    def value_divisors(self, o: LinearSpec) -> Floats:
+        """What every element of the key-value heads' values is divided by, [kv heads, stride].
+
+        Its peak, so that each has int8 steps of its own, where o's weights can take it back.
+        """
+        stride = self.context.stride
+        divisors = np.ones((self.context.architecture.kv_heads, stride), np.float32)
+        if migrates(o.scheme, o):
+            peaks = np.abs(self.made["v"]).max(axis=0)
+            peaks = np.maximum(peaks, VALUE_FLOOR * (float(peaks.max()) or 1.0))
+            divisors[:, :peaks.shape[1]] = peaks / np.median(peaks)
+        return divisors
+
     def attention(self) -> tuple[NormParameters, NormParameters | None, NormParameters | None,
                                  AttentionParameters]:
         """q, k, v, o and everything between; their norms."""
@@ -163,9 +178,9 @@ class LayerQuantizer:
         o = self.spec("o", np.arange(architecture.width), columns)
         mixed = heads.take(self.made["attention_output"].T, columns).T
         sharing = architecture.heads // architecture.kv_heads
-        out = LinearGroup(context.hardware, mixed, [o], repeat=(sharing, stride))
-        # Query heads that share a key-value head share the division of its values.
-        of_values = out.migration.reshape(-1, sharing, stride)[:, 0]
+        of_values = self.value_divisors(o)
+        out = LinearGroup(context.hardware, mixed, [o],
+                          fixed=np.repeat(of_values, sharing, axis=0).reshape(-1))
         peaks = np.abs(self.made["v"]).max(axis=0) / of_values[:, :width]
         steps["v"] = peak_steps(peaks.max(axis=1))
         norms: dict[str, NormParameters | None] = {"q": None, "k": None}
@@ -221,7 +236,7 @@ class LayerQuantizer:
         hidden = self.hidden()
         down = self.spec("down", np.arange(architecture.width))
         names = ("gate", "up") if architecture.gated else ("up",)
-        folds, least = np.ones(architecture.ffn_width), 0.0
+        folds, least, fixed = np.ones(architecture.ffn_width), 0.0, None
         if architecture.gated:
             factor, of_factor = self.made["up"], FACTORS.get(self.function)
             gate_scale, folds = gate_range(
@@ -230,11 +245,12 @@ class LayerQuantizer:
             scales = {"gate": gate_scale}
         else:
             scales = {"up": int16_scale(self.made["up"])}
+            fixed = np.ones(architecture.ffn_width, np.float32)
             # The table has values for every input, whatever the calibration text reaches.
             values = function_of(self.function)(int16_inputs() * scales["up"])
             least = float(np.abs(values).max()) / (INT16_MAX - 2)
         out = LinearGroup(context.hardware, hidden, [down], ordered=True,
-                          fixed=not architecture.gated, least_scale=least)
+                          fixed=fixed, least_scale=least)
         self.add(out, "down", down, np.full(architecture.width, context.residual_scale), wide=True)
         order = np.arange(architecture.ffn_width)
         if not context.exact:

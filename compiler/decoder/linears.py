@@ -24,7 +24,7 @@ from compiler.quant.scheme import Scheme, SimdScheme
 from compiler.quant.simd import runs_native
 from hw.config import HardwareConfig
 
-STRENGTHS = (0.0, 0.3, 0.45, 0.6, 0.75)
+STRENGTHS = (0.0, 0.45, 0.6, 0.75, 0.9)
 """Exponents of a channel's activations against its weights that are tried."""
 TOKENS, COLUMNS = 96, 256
 """Calibration tokens and output columns on which they are compared."""
@@ -53,8 +53,7 @@ def rounded(x: Floats, width: int) -> Floats:
     return y
 
 
-def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int] = (1, 1),
-                 ) -> Floats:
+def migration_of(x: Floats, specs: Sequence[LinearSpec]) -> Floats:
     """What to divide every channel by, so that outlier channels do not set the tokens' steps.
 
     SmoothQuant (Xiao et al., equation 4): ``size(x)**a / size(w)**(1 - a)``; here a channel's size
@@ -63,23 +62,15 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
     rounding). A massive channel is divided further where that helps. The first token
     counts for many: it is an attention sink (Xiao et al., "Efficient Streaming Language Models
     with Attention Sinks"), whose errors every later token sees.
-    repeat: (shared, block): ``shared`` consecutive blocks of ``block`` channels get the same
-    values. Ones where a linear does not allow it.
+    Ones where a linear does not allow it.
     """
     ones = np.ones(x.shape[1], np.float32)
     if not specs or not all(migrates(spec.scheme, spec) for spec in specs):
         return ones
-    shared, block = repeat
     token_peaks = np.abs(x).max(axis=1, keepdims=True)
     of_peak = np.abs(x) / np.where(token_peaks > 0, token_peaks, 1)
     shares = np.maximum(np.quantile(of_peak, QUANTILE, axis=0), of_peak.max(axis=0) * RARE)
     weights = np.max([np.abs(spec.weight).max(axis=0) for spec in specs], axis=0)
-
-    def by_block(part: Floats) -> Floats:
-        largest = part.reshape(-1, shared, block).max(axis=1, keepdims=True)
-        return np.broadcast_to(largest, (len(largest), shared, block)).reshape(-1)
-
-    shares, weights = by_block(shares), by_block(weights)
     there = (shares > 0) & (weights > 0)
     if not there.any():
         return ones
@@ -91,7 +82,7 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec], repeat: tuple[int, int]
     sizes = np.maximum((y**2).sum(axis=1, keepdims=True), 1e-30)
     best, best_error = ones, np.inf
     usual = max(float(np.quantile(token_peaks, QUANTILE)), 1e-30)
-    massive = by_block(np.abs(x).max(axis=0)) / usual
+    massive = np.abs(x).max(axis=0) / usual
     for strength, room in itertools.product(STRENGTHS, ROOMS):
         logs = np.zeros(len(shares))
         if strength:
@@ -114,19 +105,17 @@ class LinearGroup:
     """Linears of one input.
 
     x: float input [tokens, D] of the calibration text. ordered: its channels may be reordered.
-    repeat: as for `migration_of`. fixed: nothing can divide the input's channels.
-    least_scale: what the step is at least.
+    fixed: what divides the input's channels is given. least_scale: what the step is at least.
     migration: what every channel of the input is divided by, and the weights multiplied by.
     x_scale: int16 step of the divided input.
     """
 
     def __init__(
         self, hardware: HardwareConfig, x: Floats, specs: Sequence[LinearSpec],
-        ordered: bool = False, repeat: tuple[int, int] = (1, 1), fixed: bool = False,
-        least_scale: float = 0.0,
+        ordered: bool = False, fixed: Floats | None = None, least_scale: float = 0.0,
     ) -> None:
         self.hardware, self.ordered = hardware, ordered
-        self.migration = migration_of(x, [] if fixed else specs, repeat)
+        self.migration = migration_of(x, specs) if fixed is None else fixed
         self.x = (x / self.migration).astype(np.float32)
         self.x_scale = max(activation_scale(self.x), least_scale)
         self.sources: dict[tuple[object, ...], SearchInput | IntegerInput] = {}

@@ -15,7 +15,7 @@ from compiler.image.layout import (
 )
 from compiler.image.records import RecordFormat, unpack_records
 from compiler.image.weights import WeightFormat, unpack_weights
-from compiler.ir.matmul import INT32_MAX, simd_bound
+from compiler.ir.matmul import CENTROID_SUM_MAX, INT32_MAX, simd_bound
 from compiler.ir.ops import BIAS_SHIFT_MAX, SHIFT_MAX
 from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
@@ -100,14 +100,17 @@ class ContentCheck:
                fields["blocks"], fields["mode"], fields["int4"], fields["record_words"])
         if key not in self.proved:
             form = RecordFormat.of(fields, self.config)
-            _, indices = unpack_records(form, self.region(Opcode.LUT, fields), fields["rounds"],
-                                        fields["port_stride"])
+            tables, indices = unpack_records(
+                form, self.region(Opcode.LUT, fields), fields["rounds"], fields["port_stride"])
             if int(indices.max()) >= form.slices * ROW_ENTRIES:
                 raise VerifyError(f"{where}: an index exceeds the {form.slices * ROW_ENTRIES} "
                                   "entries of a row")
             entry = (1 << form.entry_bits) - 1
             if form.mode == LutMode.ROWGEN:
                 entry = ROWGEN_ENTRY_MAX
+                sums = np.abs(tables.astype(np.int16)).sum(axis=3, dtype=np.int16)
+                if int(sums.max()) > CENTROID_SUM_MAX:
+                    raise VerifyError(f"{where}: a computed row can exceed 16 bits")
             self.proved[key] = fields["rounds"] * self.config.positions * entry
         return self.proved[key]
 

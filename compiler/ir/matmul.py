@@ -15,6 +15,8 @@ from hw.golden.lookup import ROW_OFFSET, rowgen_sums, table_sums
 from hw.golden.multiplier import group_sums
 
 INT32_MAX = 2**31 - 1
+CENTROID_SUM_MAX = (ROW_OFFSET - 1) // 127
+"""Magnitudes of a weight centroid may add up to this: its product with int8 inputs has 16 bits."""
 
 
 def check_sums(name: str, bound: int) -> None:

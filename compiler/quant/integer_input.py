@@ -19,8 +19,9 @@ def token_scaled_error(x: Floats, exponents: Ints, limit: int) -> float:
 
 
 def channel_exponents(calibration: Floats, bits: int, exponent_max: int) -> Ints:
-    """Exponent 0..exponent_max of each channel with the least squared error on the calibration.
+    """Exponent 0..exponent_max of each channel with the least relative error on the calibration.
 
+    Every token counts the same, so that a massive one does not decide for all.
     The power-of-two factors of FQ-ViT (Lin et al., section on PTF), which Agile-Quant's TRIP
     uses. There the step is static, so that a small exponent clips; here each token has its own
     step, nothing clips, and only the ratio of the channels counts: a channel's exponent is that
@@ -29,6 +30,8 @@ def channel_exponents(calibration: Floats, bits: int, exponent_max: int) -> Ints
     if not exponent_max:
         return np.zeros(calibration.shape[1], np.uint8)
     limit = (1 << (bits - 1)) - 1
+    sizes = np.sqrt((calibration**2).sum(axis=1, keepdims=True))
+    calibration = (calibration / np.where(sizes > 0, sizes, 1)).astype(np.float32)
     size = np.log2(np.sqrt((calibration**2).mean(axis=0)) + 1e-12)
     best, best_error = np.zeros(len(size), np.uint8), np.inf
     for base in np.arange(size.max() - exponent_max - 1, size.max() + 0.5, 0.5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from compiler.ir.matmul import CENTROID_SUM_MAX
 from compiler.quant.kmeans import Floats, nearest
 from compiler.quant.lut2d import positions, weight_codebooks
 from compiler.quant.quantized import IntegerInput, RowgenLinear
@@ -21,11 +22,15 @@ def quantize_rowgen(
 ) -> RowgenLinear:
     """int8 codebooks with one scale for each group of columns; indices chosen after rounding.
 
+    The scale keeps every product of a centroid with int8 inputs within 16 bits.
     y_scale, wide: as for `compiler.quant.scales.dequantization`.
     """
     length, columns = scheme.vector_length, scheme.group_columns
     books, _ = weight_codebooks(weight, length, scheme.weight_codes, columns, scheme.seed)
-    scales = np.abs(books).max(axis=(0, 2, 3)) / CODE_MAX
+    sizes = np.abs(books)
+    # Rounding adds up to half a step for each element of a centroid.
+    scales = np.maximum(sizes.max(axis=(0, 2, 3)) / CODE_MAX,
+                        sizes.sum(axis=3).max(axis=(0, 2)) / (CENTROID_SUM_MAX - length / 2))
     scales = np.where(scales > 0, scales, 1.0)
     codebooks = np.round(books / scales[:, None, None]).astype(np.int8)
     vectors = positions(weight, length)

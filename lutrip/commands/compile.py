@@ -60,7 +60,7 @@ def command(
     \b
     Examples:
       lutrip compile --model smollm2-135m --scheme simd-w4a8 --out runs/paris
-      lutrip compile --model shape:tiny --hw tiny --scheme simd-w8a8-tiny --new-tokens 3 --out runs/t
+      lutrip compile --model shape:tiny --hw tiny --scheme simd-w8a8-tiny --out runs/tiny
       lutrip compile --model smollm2-135m --scheme lut2d --layers 0:1 --out runs/layer
     """
     for option, value in (("--parts", parts), ("--tokens", tokens)):

@@ -1,4 +1,4 @@
-"""The main job: five schemes on a real layer, in RTL, compared in one report."""
+"""The main job: a real model's next words and five schemes on one of its layers, in RTL."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def command(
     out: Path, model: str, hardware: str, tokens: int, fresh: bool, build_dir: Path,
     json_path: Path | None,
 ) -> int:
-    """Run layer 0 of a real model under five schemes and compare them in one report.
+    """Let a real model speak out of the circuit; compare five schemes on its layer 0.
 
-    Each run: the q, k, v, o projections and the MLP block on real text, simulated in RTL and
-    compared with golden write by write. Small runs on both simulators check that their cycles are
-    equal. An interrupted demo goes on where it stopped.
+    First the whole model continues a prompt by two tokens: every layer and the head in RTL. Then
+    five runs of layer 0, compared in one report: the q, k, v, o projections and the MLP block on
+    real text. Every write is compared with golden. Small runs on both simulators check that their
+    cycles are equal. An interrupted demo goes on where it stopped.
 
     \b
     Example:
@@ -38,7 +39,7 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeElapsedColumn as Elapsed
 
-    from lutrip.demo import SCHEMES, TINY_SCHEMES, run_demo
+    from lutrip.demo import GENERATION, PROMPT, SCHEMES, TINY_SCHEMES, run_demo
     from reports.page import write_report
     from reports.records import load_records
     from reports.text import comparison_table
@@ -47,13 +48,17 @@ def command(
     columns = (TextColumn("{task.description:48.48}"), BarColumn(), MofNCompleteColumn(),
                Elapsed())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=len(SCHEMES) + len(TINY_SCHEMES))
+        task = bar.add_task("starting", total=1 + len(SCHEMES) + len(TINY_SCHEMES))
         summary = run_demo(
             out, model=model, hardware=hardware, tokens=tokens, build_dir=build_dir, fresh=fresh,
             progress=lambda text: bar.update(task, description=text),
             finished=lambda: bar.advance(task),
         )
     page = write_report(out)
+    generated = summary["generation"]
+    spoken = write_report(out / GENERATION)
+    click.echo(f"{PROMPT}{generated['text']!r}: {generated['cycles']:,} cycles for "
+               f"{len(generated['token_ids'])} tokens, all layers in RTL; {spoken}")
     console.print(comparison_table(load_records(out)))
     for run in summary["tiny"]:
         other = run["icarus_cycles"]

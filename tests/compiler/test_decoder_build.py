@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from compiler.decoder.build import DecoderCompiler, spans_of
 from compiler.lower.attention import Span
 from compiler.model import Architecture
+from compiler.quant import rowgen
 from compiler.quant.scheme import Lut2dScheme, RowgenScheme, SchemeMap, SimdScheme
 from hw.errors import LutripError
 from sim.records import MemoryModel
@@ -57,6 +58,10 @@ def test_programs_compute_what_golden_does(case, tmp_path_factory):
     assert refusal or len(tokens) == case.new_tokens
 
 
+FOUR = changed(
+    hardware={"vector_length": 4},
+    scheme={"default": RowgenScheme(name="rowgen", vector_length=4, weight_codes=4,
+                                    group_columns=32)})
 FOUND = {
     "function of the factor": changed(architecture={"activation": "drelu"}),
     "a short first pass needs more room than a long last one": changed(
@@ -69,6 +74,7 @@ FOUND = {
             "down": W4A8, "up": RowgenScheme(name="rowgen", group_columns=256),
             "v": dataclasses.replace(W4A8, group=16)}),
         prompt_tokens=18, new_tokens=4),
+    "computed rows of four inputs": FOUR,
 }
 """Cases that were wrong once."""
 WANTED = {
@@ -114,6 +120,12 @@ def test_refused_in_one_line(case, message, tmp_path):
         check(case, tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "build.json").exists()
+
+
+def test_rows_that_could_leave_16_bits_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(rowgen, "CENTROID_SUM_MAX", 4 * 127)
+    with pytest.raises(LutripError, match=r"\(LUT\): a computed row can exceed 16 bits$"):
+        check(FOUR, tmp_path)
 
 
 def test_positions_and_the_capacity():

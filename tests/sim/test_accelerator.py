@@ -60,10 +60,9 @@ def golden(build, data):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, circuits):
     """Run a scheme's program, expecting golden's beats of the image as compiled; each run once."""
-    folder = tmp_path_factory.mktemp("accelerator")
-    sources = circuit(TINY, folder)
+    sources = circuit(TINY, circuits)
 
     @functools.cache
     def call(scheme, simulator="verilator", data=None):
@@ -71,7 +70,7 @@ def run(tmp_path_factory):
         return simulate(
             sources, TINY, build.image.data if data is None else data,
             build.image.program_address, beats, tmp_path_factory.mktemp("run"),
-            simulator=simulator, max_cycles=50_000, build_dir=folder / "sim",
+            simulator=simulator, max_cycles=50_000, build_dir=circuits / "sim",
         )
 
     return call

@@ -73,17 +73,17 @@ def compiled(folder, shape, prompt_tokens=PROMPT_TOKENS, new_tokens=NEW_TOKENS, 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Builds and, in ``circuits``, the compiled circuit."""
+    """Where builds go."""
     return tmp_path_factory.mktemp("decoder")
 
 
 @pytest.fixture(scope="module")
-def run(folder):
+def run(folder, circuits):
     """Simulate a shape; each once."""
 
     @functools.cache
     def call(shape):
-        return execute(compiled(folder, shape)[0], build_dir=folder / "circuits").values
+        return execute(compiled(folder, shape)[0], build_dir=circuits).values
 
     return call
 
@@ -124,11 +124,11 @@ def test_layers_are_a_loop(run, folder):
                           "head.dequantize", "next_token"}
 
 
-def test_memory_timing_changes_no_result(run, folder):
+def test_memory_timing_changes_no_result(run, folder, circuits):
     path, *_ = compiled(folder, "tiny")
     slow = MemoryModel(latency_cycles=150, bytes_per_cycle=2.5, outstanding=1)
     before = run("tiny")
-    after = execute(path, memory=slow, build_dir=folder / "circuits").values
+    after = execute(path, memory=slow, build_dir=circuits).values
     assert after["bit_exact"]
     assert after["resumed_passes"] == 0
     assert after["token_ids"] == before["token_ids"]
@@ -136,25 +136,25 @@ def test_memory_timing_changes_no_result(run, folder):
     assert after["cycles"] > 1.5 * before["cycles"]
 
 
-def chosen_passes(path, first_positions, folder):
+def chosen_passes(path, first_positions, circuits):
     """Records of some passes by position, the others left to golden."""
     build = open_build(path)
     chosen = [item for item in build.passes if item.first in first_positions]
     run = DecoderRun(build.passes, chosen, PassFile(path / "chosen.jsonl", "key"), resume=False)
-    sources = circuit(TINY, folder / "circuits")
+    sources = circuit(TINY, circuits)
 
     def simulate(jobs, running, finished):
         simulate_passes(sources, TINY, path / "image.bin", jobs, path / "chosen",
-                        build_dir=folder / "circuits" / "sim", running=running, finished=finished)
+                        build_dir=circuits / "sim", running=running, finished=finished)
 
     run.run(GoldenPasses(build.memory, TINY), simulate)
     assert run.complete
     return {build.passes[index].first: record for index, record in run.records.items()}
 
 
-def test_decode_cycles_grow_with_context(folder):
+def test_decode_cycles_grow_with_context(folder, circuits):
     path, decoder, _ = compiled(folder, "tiny", 30, 37)
-    records = chosen_passes(path, (30, 31, 32, 63, 64), folder)
+    records = chosen_passes(path, (30, 31, 32, 63, 64), circuits)
     architecture = decoder.architecture
     rows = architecture.layers * architecture.heads
 
@@ -174,21 +174,21 @@ def test_decode_cycles_grow_with_context(folder):
     assert cycles[64] - cycles[63] >= attention_steps(64) - attention_steps(63)
 
 
-def test_sampled_layers(folder, capsys):
+def test_sampled_layers(folder, circuits, capsys):
     path, decoder, prompt = compiled(folder, "tiny-deep", 9, 2, True)
-    arguments = ["simulate", str(path), "--build-dir", str(folder / "circuits")]
+    arguments = ["simulate", str(path), "--build-dir", str(circuits)]
     assert main([*arguments, "--sample-layers", "1,4"]) == 0
     printed = capsys.readouterr().out
     assert "layer 1, layer 4 ran in RTL" in printed
     assert "the other layers, embedding and head are golden's" in printed
-    values = execute(path, build_dir=folder / "circuits", sample_layers=[1, 4]).values
+    values = execute(path, build_dir=circuits, sample_layers=[1, 4]).values
     assert values["resumed_passes"] == 2 * 3
     assert {row["layer"] for row in values["passes"] if row["simulated"]} == {1, 4}
     assert sum(row["simulated"] for row in values["passes"]) == 2 * 3
     assert values["token_ids"] == generate(decoder, prompt, 2)
 
 
-def test_a_wrong_weight_is_located(folder, monkeypatch):
+def test_a_wrong_weight_is_located(folder, circuits, monkeypatch):
     path, *_ = compiled(folder, "tiny-deep", 9, 2)
     build = open_build(path)
     item = build.passes[1]
@@ -209,7 +209,7 @@ def test_a_wrong_weight_is_located(folder, monkeypatch):
         return original(sources, config, wrong, *arguments, **{**options, "image_key": None})
 
     monkeypatch.setattr(decoder_build, "simulate_passes", simulate_wrong)
-    values = execute(path, build_dir=folder / "circuits", resume=False).values
+    values = execute(path, build_dir=circuits, resume=False).values
     assert not values["bit_exact"]
     assert values["failed_pass"] == "prefill 0:8"
     found = values["first_mismatch"]

@@ -5,7 +5,8 @@ Each case is a small model with random architecture, weights, scheme, prompt, me
 of a few random hardware sizes (a circuit takes a minute or two to compile). The golden decoder and
 its program on golden functions must agree on tokens, logits, residual and cache, the circuit and
 the program on every write. Counts, and a line that ``--case`` takes for every mismatch, go to a
-JSON file. Exits 1 when there is a mismatch; an interrupted run ends with what it has.
+JSON file. Exits 1 when there is a mismatch, 3 when a tool fails; an interrupted run ends with what
+it has.
 """
 
 from __future__ import annotations
@@ -166,16 +167,18 @@ def main() -> int:
         print(json.dumps(tally.values(), indent=1))
         return 1 if tally.mismatches else 0
     pool = hardware_pool(arguments.seed, arguments.hardware)
-    started, interrupted = time.monotonic(), False
+    started, interrupted, failure = time.monotonic(), False, None
     try:
         fuzz(pool, arguments.seed, arguments.seconds, arguments.build_dir, tally)
     except KeyboardInterrupt:
         interrupted = True
+    except ToolError as error:
+        failure = str(error)
     result = {
         "command": f"{COMMAND} --seconds {arguments.seconds:g} --seed {arguments.seed} "
                    f"--hardware {arguments.hardware}",
         "seconds": round(time.monotonic() - started), "interrupted": interrupted,
-        "seed": arguments.seed, **tally.values(),
+        "tool_failure": failure, "seed": arguments.seed, **tally.values(),
         "hardware": [dataclasses.asdict(config) for config in pool],
     }
     if arguments.json:
@@ -183,6 +186,9 @@ def main() -> int:
     print(f"\n{tally.runs.total()} runs on {len(tally.runs)} hardware sizes, {tally.passes} "
           f"passes, {tally.tokens} tokens, {tally.cycles:,} cycles, {tally.writes:,} writes; "
           f"{tally.refused.total()} cases refused; {len(tally.mismatches)} mismatches")
+    if failure is not None:
+        print(f"stopped: {failure}", file=sys.stderr)
+        return 3
     return 1 if tally.mismatches else 0
 
 
