@@ -20,11 +20,11 @@ from compiler.image.layout import align, unpack_activations
 from compiler.image.program import encode_program
 from compiler.image.verify import verify_image
 from compiler.ir.graph import Graph
-from compiler.lower.block import INPUT_OF, MLP, PROJECTIONS, lower_block
+from compiler.lower.block import MLP, PROJECTIONS, lower_block
 from compiler.lower.linear import Floats
 from compiler.lower.tile import TensorTile, tile_graph
 from compiler.lower.tokens import assign_tokens
-from compiler.model import Model
+from compiler.model import INPUT_OF, Model
 from compiler.quant.quantized import QuantizedLinear
 from compiler.quant.quantizer import LinearSpec, quantize_linears
 from compiler.quant.scheme import SchemeMap

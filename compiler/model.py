@@ -26,6 +26,9 @@ Floats = NDArray[np.float32]
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "opt", "bloom")
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
+INPUT_OF = {"q": "attention_input", "k": "attention_input", "v": "attention_input",
+            "o": "attention_output", "gate": "mlp_input", "up": "mlp_input", "down": "mlp_hidden"}
+"""Which activations a linear layer reads; layers with the same ones share a tensor."""
 NORMS, POSITIONS = ("rms", "layer"), ("rope", "learned", "alibi")
 LAYERS_MAX = 1024
 """More layers than any model has; a damaged count must not make us list its tensors."""

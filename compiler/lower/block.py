@@ -8,13 +8,11 @@ from compiler.ir.graph import Graph
 from compiler.ir.verify import verify_graph
 from compiler.lower.linear import Floats, Lowering, lower_linear
 from compiler.lower.mlp import lower_mlp
+from compiler.model import INPUT_OF
 from compiler.quant.quantized import QuantizedLinear
 
 PROJECTIONS = ("q", "k", "v", "o")
 MLP = ("gate", "up", "down")
-INPUT_OF = {"q": "attention_input", "k": "attention_input", "v": "attention_input",
-            "o": "attention_output", "gate": "mlp_input", "up": "mlp_input", "down": "mlp_hidden"}
-"""Which activations a linear layer reads; layers with the same ones share a tensor."""
 
 
 def lower_layer(

@@ -29,12 +29,10 @@ from compiler.lower.context import Context, Place
 from compiler.lower.linear import Lowering
 from compiler.lower.matmul import LinearEmitter
 from compiler.lower.tile import Tiler
+from compiler.model import INPUT_OF
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import DrainMode, Opcode
-
-SOURCES = {"q": "attention_input", "k": "attention_input", "v": "attention_input",
-           "o": "attention_output", "gate": "mlp_input", "up": "mlp_input", "down": "mlp_hidden"}
 
 
 def cuts(span: Span, size: int) -> list[tuple[int, int]]:
@@ -82,12 +80,12 @@ def layer_graph(decoder: QuantizedDecoder, layer: QuantizedLayer, tokens: int) -
         "mlp_input": Tensor("mlp_input", (tokens, width)),
     }
     outputs: dict[str, Tensor] = {}
-    for name in SOURCES:
+    for name in INPUT_OF:
         if name not in layer.linears:
             continue
         if name == "down":
             inputs["mlp_hidden"] = activation(lowering, parameters, outputs)
-        outputs[name] = lowering.linear(name, layer.linears[name], inputs[SOURCES[name]])
+        outputs[name] = lowering.linear(name, layer.linears[name], inputs[INPUT_OF[name]])
     return lowering.builder.graph()
 
 
