@@ -23,39 +23,23 @@ from compiler.frontends.load import load_model, load_tokenizer
 from compiler.image.image import write_atomically
 from compiler.lower.block import lower_linears
 from compiler.quant.quantizer import LinearSpec, quantize_linears
-from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme, SimdScheme, load_scheme
+from compiler.quant.scheme import Scheme, load_scheme
 from compiler.text import CALIBRATION_TEXT, DEFAULT_PROMPT
 from hw.config import HardwareConfig
-from hw.fixed import Ints
 from hw.generate import generate
-from hw.golden.lookup import rowgen_sums, table_sums
-from hw.golden.multiplier import group_sums
-from hw.golden.search import search
 from hw.presets import load_hardware
 from sim.bare import run_bare
+from sim.bench_decoder import MODEL, golden_rates, rtl_token
 from sim.circuit import BUILD_DIR, circuit
 from sim.counters import lookups, port_bytes, products, weight_bytes
 from sim.functional import run_image
 from sim.runner import simulate
 
-MODEL = "smollm2-135m"
 REPEATS = 5
 DECODE_INPUTS, DECODE_COLUMNS, DECODE_TOKENS = 1024, 2048, 1
 DECODE_BOUNDS = {"lut2d": 10.0, "lut2d-gather": 2.2, "rowgen-2bit": 2.4}
 """Bits per weight on the weight ports: what each scheme may read at most."""
 COCOTB_BOUND = 0.8
-TOKEN_BOUND_S = 1.0
-
-
-def best_of(action: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Median seconds of an action, after one run that compiles what is compiled on first use."""
-    action()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def decode_build(scheme: Scheme, hardware: HardwareConfig) -> Build:
@@ -129,52 +113,6 @@ def simulation_rates(
     return rows
 
 
-def _golden_linear(scheme: Scheme, shape: tuple[int, int]) -> Callable[[], Ints]:
-    """The golden function of one layer for one token, on random integers of the right shape."""
-    columns, inputs = shape
-    rng = np.random.default_rng(0)
-    if isinstance(scheme, SimdScheme):
-        group = 32
-        groups = -(-inputs // group)
-        x = rng.integers(-127, 128, (1, groups * group)).astype(np.int8)
-        weights = rng.integers(-8, 8, (columns, groups * group)).astype(np.int8)
-        scales = rng.integers(-999, 999, (groups, columns)).astype(np.int16)
-        alphas = np.zeros(groups * 4, np.uint8)
-        return lambda: group_sums(x, weights, alphas, scales, scales, group, 8)
-    positions, g = inputs // 2, scheme.group_columns
-    groups = -(-columns // g)
-    indices = rng.integers(0, scheme.weight_codes, (positions, columns)).astype(np.uint8)
-    if isinstance(scheme, RowgenScheme):
-        books = rng.integers(-127, 128, (positions, groups, scheme.weight_codes, 2))
-        a = rng.integers(-127, 128, (1, positions, 2)).astype(np.int8)
-        codebooks = books.astype(np.int8)
-        return lambda: rowgen_sums(a, codebooks, indices, g)
-    assert isinstance(scheme, Lut2dScheme)
-    shape4 = (positions, scheme.act_codes, groups, scheme.weight_codes)
-    tables = rng.integers(0, 256, shape4).astype(np.uint8)
-    x16 = rng.integers(-32767, 32768, (1, positions, 2)).astype(np.int16)
-    centroids = rng.integers(-32767, 32768, (positions, scheme.act_codes, 2)).astype(np.int16)
-    return lambda: table_sums(search(x16, centroids), tables, indices, g)
-
-
-def golden_token() -> list[dict[str, Any]]:
-    """Seconds of golden for all linear layers of SmolLM2-135M, one token."""
-    arch = load_model(MODEL).architecture
-    shapes = [arch.linear_shape(name) for name in ("q", "k", "v", "o", "gate", "up", "down")]
-    weights = sum(rows * columns for rows, columns in shapes) * arch.layers
-    rows_of = []
-    for name in ("lut2d", "rowgen-2bit", "simd-w4a8"):
-        scheme = load_scheme(name).default
-        seconds = sum(best_of(_golden_linear(scheme, shape)) for shape in shapes) * arch.layers
-        vectors = 1 if isinstance(scheme, SimdScheme) else scheme.vector_length
-        kind = "products" if isinstance(scheme, SimdScheme) else "lookups"
-        rows_of.append({
-            "scheme": name, "token_s": seconds, "bound_s": TOKEN_BOUND_S,
-            "holds": seconds < TOKEN_BOUND_S, f"{kind}_per_s": weights / vectors / seconds,
-        })
-    return rows_of
-
-
 def generation(names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Seconds to generate the Verilog of configurations."""
     rows = []
@@ -211,7 +149,8 @@ def main() -> int:
     run_dir = BUILD_DIR / "bench"
     result = {
         "command": "make bench", "machine": machine(), "hardware": name,
-        "golden": golden_token(),
+        "golden": golden_rates(hardware, say),
+        "token": rtl_token(hardware, run_dir, say),
         "decode": decode_bits(hardware, run_dir, say),
         "simulation": simulation_rates(hardware, run_dir, say),
         "generation": generation(("tiny", "sim", "v80-lutllm", "v80")),
@@ -220,7 +159,7 @@ def main() -> int:
     write_atomically(out, (json.dumps(result, indent=2) + "\n").encode())
     missed = [
         f"{part}: {row.get('scheme')}"
-        for part in ("golden", "decode", "simulation") for row in result[part]
+        for part in ("golden", "token", "decode", "simulation") for row in result[part]
         if not row["holds"]
     ]
     print(f"{out}: " + ("all bounds hold" if not missed else f"missed: {', '.join(missed)}"))
