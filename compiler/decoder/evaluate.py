@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compiler.decoder import reference
+from compiler import float_layer
 from compiler.decoder.golden import LOGIT_ROWS, GoldenDecoder
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.errors import CompileError
@@ -65,13 +65,13 @@ def evaluate(
     golden = GoldenDecoder(decoder, kept_bytes=0)
     architecture = model.architecture
     steps, done = (architecture.layers + 1) * len(parts), 0
-    exact = [reference.embed(model, part) for part in parts]
+    exact = [float_layer.embed(model, part) for part in parts]
     integers = [golden.embed(part, 0) for part in parts]
     for index in range(architecture.layers):
-        weights = reference.layer_weights(model, index)
+        weights = float_layer.layer_weights(model, index)
         layer = golden.prepared_layer(index)
         for n in range(len(parts)):
-            exact[n], _ = reference.run_layer(architecture, weights, exact[n])
+            exact[n], _ = float_layer.run_layer(architecture, weights, exact[n])
             integers[n] = golden.run_layer(layer, integers[n], golden.new_layer_state(), 0)
             done += 1
             progress(done, steps)
@@ -82,7 +82,7 @@ def evaluate(
             rows = slice(at, min(at + LOGIT_ROWS, len(part) - 1))
             following = part[rows.start + 1:rows.stop + 1]
             loss += total_loss(golden.logits(x[rows]) * decoder.head.y_scale, following)
-            loss_float += total_loss(reference.final_hidden(model, x_float[rows]) @ head.T,
+            loss_float += total_loss(float_layer.final_hidden(model, x_float[rows]) @ head.T,
                                      following)
         gap = np.linalg.norm(x * decoder.residual_scale - x_float, axis=1)
         error += float((gap / np.linalg.norm(x_float, axis=1)).sum())

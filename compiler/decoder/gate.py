@@ -13,6 +13,8 @@ from hw.golden.activation import activate
 
 NARROWINGS = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 """Fractions 1/n of the calibrated range that are tried."""
+USUAL_ROOM = 2.0
+"""Range over the peak of nine tokens in ten, as other texts reach further."""
 SINK_WEIGHT = 32
 """The first token, an attention sink, counts for so many."""
 
@@ -29,11 +31,12 @@ def gate_range(function: Function, gate: Floats, factor: Floats) -> tuple[float,
     exact = function(gate) * factor
     sizes = np.maximum((exact**2).sum(axis=1), 1e-30)
     peaks = np.abs(gate).max(axis=0)
-    widest = (float(peaks.max()) or 1.0) * HEADROOM
+    usual = float(np.quantile(np.abs(gate).max(axis=1), 0.9)) * USUAL_ROOM
+    widest = max(float(peaks.max()) * HEADROOM, usual) or 1.0
     best: tuple[float, Floats] = widest / INT16_MAX, np.ones(gate.shape[1])
     best_error = np.inf
     for narrowing in NARROWINGS:
-        end = widest / narrowing
+        end = max(widest / narrowing, usual, 1e-6)
         divisors = np.maximum(peaks * HEADROOM / end, 1.0)
         scale = end / INT16_MAX
         values = np.abs(function(np.linspace(-end, end, 4097)))

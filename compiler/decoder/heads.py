@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from compiler.decoder.reference import alibi_slopes, rotary_tables
 from compiler.expression import Floats
+from compiler.float_layer import alibi_slopes, rotary_tables
 from compiler.model import Architecture, QuantizedBlocks
 from hw.fixed import Ints
 from hw.golden.rope import ROTATION_BITS

@@ -26,10 +26,10 @@ from compiler.decoder.quantized import (
     QuantizedLayer,
     Rescale,
 )
-from compiler.decoder.reference import Weights
 from compiler.decoder.scaling import activation_scale, norm_parameters, rescale
 from compiler.errors import CompileError
 from compiler.expression import Floats
+from compiler.float_layer import Weights
 from compiler.lower.linear import channel_order
 from compiler.model import Architecture, QuantizedBlocks
 from compiler.quant.quantized import QuantizedLinear
@@ -50,7 +50,7 @@ from hw.golden.softmax import (
 INT8_MAX = 127
 SUM_BOUND = 2.0**31 - 1
 QUERY_HEADROOM = 2.5
-CACHE_HEADROOM = 1.15
+CACHE_HEADROOM = 1.25
 """Room above the calibrated peak of keys and values."""
 SCORE_HEADROOM = 1.5
 VALUE_FLOOR = 0.01
@@ -87,7 +87,7 @@ class LayerQuantizer:
     """Quantizes the parts of one layer.
 
     weights: the layer's tensors; blocks: the file's own integers by linear, None where it has
-    floats; made: float tensors of the calibration text (`compiler.decoder.reference.run_layer`).
+    floats; made: float tensors of the calibration text (`compiler.float_layer.run_layer`).
     """
 
     def __init__(

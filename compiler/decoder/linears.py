@@ -30,7 +30,7 @@ TOKENS, COLUMNS = 96, 256
 """Calibration tokens and output columns on which they are compared."""
 QUANTILE, RARE = 0.99, 0.5
 """A channel's size: this quantile of its share of tokens' peaks, or this part of its largest."""
-ROOMS = (np.inf, 16.0, 4.0)
+ROOMS = (np.inf, 64.0, 16.0)
 """How far above other tokens' peaks a massive activation may stay, which widens the int16 step."""
 SINK_WEIGHT = 32
 SPREAD = 5.0

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from compiler.decoder import heads, reference
+from compiler import float_layer
+from compiler.decoder import heads
 from compiler.decoder.layer import LayerContext, LayerQuantizer
 from compiler.decoder.layer_store import MEMORY_BYTES, LayerStore
 from compiler.decoder.linears import LinearGroup
@@ -54,7 +55,7 @@ def quantize_decoder(
         raise CompileError(f"the key-value cache must hold at least 1 position, not {capacity}")
     length = WINDOW
     if architecture.position == "learned":
-        length = min(length, reference.learned_positions(model))
+        length = min(length, float_layer.learned_positions(model))
     windows = [np.asarray(calibration[at:at + length])
                for at in range(0, len(calibration), length)]
     if not windows:
@@ -68,18 +69,18 @@ def quantize_decoder(
                                      tables and not exact),
         stride=stride, exact=exact)
     layers = LayerStore(memory_bytes)
-    states = [reference.embed(model, window) for window in windows]
+    states = [float_layer.embed(model, window) for window in windows]
     for index in range(architecture.layers):
         progress(f"quantizing layer {index + 1} of {architecture.layers}")
-        weights = reference.layer_weights(model, index)
-        done = [reference.run_layer(architecture, weights, state) for state in states]
+        weights = float_layer.layer_weights(model, index)
+        done = [float_layer.run_layer(architecture, weights, state) for state in states]
         states = [state for state, _ in done]
         made = {name: np.concatenate([part[name] for _, part in done]) for name in done[0][1]}
         blocks = {name: model.blocks(f"layers.{index}.{name}.weight") for name in LINEARS
                   if f"{name}.weight" in weights}
         layers.append(LayerQuantizer(context, index, weights, blocks, made).layer())
     progress("quantizing the head")
-    hidden = np.concatenate([reference.final_hidden(model, state) for state in states])
+    hidden = np.concatenate([float_layer.final_hidden(model, state) for state in states])
     group = LinearGroup(hardware, hidden, [])
     head, exact_head = _head(model, group, hardware, exact)
     bias = model.tensor("final_norm.bias") if model.has("final_norm.bias") else None
@@ -105,12 +106,12 @@ def quantize_decoder(
 
 def _residual_peak(model: Model, windows: Sequence[Ints], progress: Progress) -> float:
     """Largest magnitude of the residual on the calibration text."""
-    states = [reference.embed(model, window) for window in windows]
+    states = [float_layer.embed(model, window) for window in windows]
     peak = max(float(np.abs(state).max()) for state in states)
     for index in range(model.architecture.layers):
         progress(f"calibrating layer {index + 1} of {model.architecture.layers}")
-        weights = reference.layer_weights(model, index)
-        done = [reference.run_layer(model.architecture, weights, state) for state in states]
+        weights = float_layer.layer_weights(model, index)
+        done = [float_layer.run_layer(model.architecture, weights, state) for state in states]
         states = [state for state, _ in done]
         peak = max(peak, *(float(made["residual_peak"][0]) for _, made in done))
     if not np.isfinite(peak):
@@ -122,7 +123,7 @@ def _embedded(model: Model, tokens: Ints) -> Floats:
     """Embedding rows, normalized where the architecture says so."""
     rows = model.rows("embedding", tokens)
     if model.architecture.embedding_norm:
-        rows = reference.normalized(model.architecture, rows, model.tensor("embedding_norm"),
+        rows = float_layer.normalized(model.architecture, rows, model.tensor("embedding_norm"),
                                     model.tensor("embedding_norm.bias"))
     return rows
 
@@ -138,7 +139,7 @@ def _positions(model: Model, capacity: int, scale: float) -> tuple[Ints | None, 
     architecture = model.architecture
     if architecture.position != "learned":
         return None, 0
-    rows = reference.learned_positions(model)
+    rows = float_layer.learned_positions(model)
     if capacity > rows:
         raise CompileError(f"{model.source}: the model has {rows} learned positions, fewer than "
                            f"the capacity of {capacity}")

@@ -17,7 +17,7 @@ from hw.golden.norm import EPSILON_BITS, INVERSE_BITS, UNIT_BITS
 RESIDUAL_HEADROOM = 8
 """The residual holds at least this many times the calibrated peak."""
 TYPICAL_QUANTILE = 0.9
-TYPICAL_HEADROOM = 5.0
+TYPICAL_HEADROOM = 16.0
 NORM_WEIGHT_BITS = 15
 SHIFT_MAX = 63
 EMBEDDING_SHIFT_MAX = 16

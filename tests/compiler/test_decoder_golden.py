@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from compiler.decoder import reference
+from compiler import float_layer
 from compiler.decoder.evaluate import evaluate
 from compiler.decoder.generate import generate
 from compiler.decoder.golden import GoldenDecoder
@@ -87,10 +87,10 @@ def quantized(architecture: Architecture, scheme: str = "simd-w8a8-tiny", **opti
 
 
 def float_residual(model: Model, tokens: np.ndarray) -> np.ndarray:
-    x = reference.embed(model, tokens)
+    x = float_layer.embed(model, tokens)
     for index in range(model.architecture.layers):
-        weights = reference.layer_weights(model, index)
-        x, _ = reference.run_layer(model.architecture, weights, x)
+        weights = float_layer.layer_weights(model, index)
+        x, _ = float_layer.run_layer(model.architecture, weights, x)
     return x
 
 

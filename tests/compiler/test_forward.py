@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from compiler.errors import FrontendError
-from compiler.forward import alibi_slopes, capture_activations, forward, generate, perplexity
+from compiler.float_layer import alibi_slopes
+from compiler.forward import capture_activations, forward, generate, perplexity
 from compiler.frontends.gguf import load_gguf, open_gguf
 from compiler.frontends.load import load_model, load_tokenizer
 from compiler.frontends.safetensors import load_safetensors

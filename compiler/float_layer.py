@@ -1,4 +1,8 @@
-"""One float decoder layer at a time, for calibration and for models larger than memory."""
+"""One float32 decoder layer at a time, in numpy: the reference that everything is measured against.
+
+Norms, rotary embedding, ALiBi and windows follow the published definitions of the families, as
+`compiler.model` names them. One window of tokens is computed whole, without a key-value cache.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from compiler.activation_table import FACTORS, FUNCTIONS
-from compiler.errors import CompileError
-from compiler.expression import Floats
-from compiler.model import LINEARS, Architecture, Model
+from compiler.errors import FrontendError
+from compiler.model import LINEARS, Architecture, Floats, Model
 from hw.fixed import Ints
 
 Weights = Mapping[str, Floats]
@@ -37,8 +40,8 @@ def embed(model: Model, tokens: Ints, first: int = 0) -> Floats:
     if architecture.position == "learned":
         places = np.arange(first, first + len(tokens)) + architecture.position_offset
         if first + len(tokens) > (rows := learned_positions(model)):
-            raise CompileError(f"{model.source}: the model has {rows} learned positions, fewer "
-                               f"than the {first + len(tokens)} asked for")
+            raise FrontendError(f"{model.source}: {first + len(tokens)} tokens are too many, the "
+                                f"model has {rows} learned positions; use a shorter text")
         x = x + model.rows("position_embedding", places)
     return x
 
@@ -59,9 +62,10 @@ def normalized(
     architecture: Architecture, x: Floats, weight: Floats, bias: Floats | None
 ) -> Floats:
     """RMSNorm, or LayerNorm for an architecture with ``norm == "layer"``, of the last axis."""
-    if architecture.norm == "layer":
-        x = x - x.mean(axis=-1, keepdims=True)
-    return rms_normalized(x, weight, architecture.norm_epsilon, bias)
+    if architecture.norm == "rms":
+        return rms_normalized(x, weight, architecture.norm_epsilon, bias)
+    centred: Floats = (x - x.mean(axis=-1, keepdims=True)).astype(np.float32)
+    return rms_normalized(centred, weight, architecture.norm_epsilon, bias)
 
 
 def rms_normalized(x: Floats, weight: Floats, epsilon: float, bias: Floats | None) -> Floats:
@@ -73,7 +77,7 @@ def rms_normalized(x: Floats, weight: Floats, epsilon: float, bias: Floats | Non
 
 def rotary_tables(architecture: Architecture, length: int) -> tuple[Floats, Floats]:
     """Cosines and sines, float64 [length, rotary width / 2]."""
-    width = architecture.rotary_width or architecture.head_width
+    width = architecture.rotary
     frequencies = architecture.rope_base ** -(np.arange(0, width, 2) / width)
     if architecture.rope_factors is not None:
         frequencies = frequencies / np.array(architecture.rope_factors)
@@ -93,7 +97,7 @@ def rotated(architecture: Architecture, x: Floats) -> Floats:
     """Rotary embedding of [T, heads, head_width]; pairs are half the rotary width apart."""
     if architecture.position != "rope":
         return x
-    half = (architecture.rotary_width or architecture.head_width) // 2
+    half = architecture.rotary // 2
     cos, sin = (table[:, None].astype(np.float32) for table in rotary_tables(architecture, len(x)))
     first, second, rest = x[..., :half], x[..., half:2 * half], x[..., 2 * half:]
     return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
