@@ -70,7 +70,7 @@ def normalized(
 
 def rms_normalized(x: Floats, weight: Floats, epsilon: float, bias: Floats | None) -> Floats:
     """``x`` over the root of its mean square, times ``weight``, plus ``bias``."""
-    mean = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
+    mean: Floats = np.mean(np.square(x), axis=-1, keepdims=True, dtype=np.float32)
     y: Floats = x / np.sqrt(mean + np.float32(epsilon)) * weight
     return y if bias is None else y + bias
 
