@@ -28,6 +28,8 @@ WINDOW = 512
 """Tokens of a calibration window."""
 ROWS = 8192
 """Rows of the embedding or head in float at once."""
+SAMPLE_ROWS = 1024
+"""Rows of the head from which its input's division is found."""
 LOGIT_HEADROOM = 8
 HEAD_BITS = 8
 
@@ -81,8 +83,13 @@ def quantize_decoder(
         layers.append(LayerQuantizer(context, index, weights, blocks, made).layer())
     progress("quantizing the head")
     hidden = np.concatenate([float_layer.final_hidden(model, state) for state in states])
-    group = LinearGroup(hardware, hidden, [])
-    head, exact_head = _head(model, group, hardware, exact)
+    scheme_of_head = SimdScheme(name="head", weight_bits=HEAD_BITS, act_bits=8,
+                                group=min(128, hardware.group_max), native_blocks=False)
+    rows = np.arange(0, architecture.vocabulary, -(-architecture.vocabulary // SAMPLE_ROWS))
+    sample = LinearSpec(name="head", input_name="x", weight=model.rows("head", rows), bias=None,
+                        blocks=None, scheme=scheme_of_head)
+    group = LinearGroup(hardware, hidden, [sample])
+    head, exact_head = _head(model, group, sample, scheme_of_head, exact)
     bias = model.tensor("final_norm.bias") if model.has("final_norm.bias") else None
     final_norm = norm_parameters(
         model.tensor("final_norm") / group.migration, None if bias is None
@@ -150,11 +157,9 @@ def _positions(model: Model, capacity: int, scale: float) -> tuple[Ints | None, 
 
 
 def _head(
-    model: Model, group: LinearGroup, hardware: HardwareConfig, exact: bool
+    model: Model, group: LinearGroup, sample: LinearSpec, scheme: SimdScheme, exact: bool
 ) -> tuple[SimdLinear, FloatLinear | None]:
     """The head in int8, rounded some rows at a time; its logit step is a power of two."""
-    scheme = SimdScheme(name="head", weight_bits=HEAD_BITS, act_bits=8,
-                        group=min(128, hardware.group_max), native_blocks=False)
     codes, scales, peak = [], [], 0.0
     vocabulary, width = model.architecture.vocabulary, model.architecture.width
     for at in range(0, vocabulary, ROWS):
@@ -167,9 +172,7 @@ def _head(
         codes.append(made[0])
         scales.append(made[1])
     step = 2.0 ** np.ceil(np.log2((peak or 1.0) * LOGIT_HEADROOM / INT32_MAX))
-    spec = LinearSpec(name="head", input_name="x", weight=np.zeros((1, width), np.float32),
-                      bias=None, blocks=None, scheme=scheme)
-    source = group.source(spec)
+    source = group.source(sample)
     assert isinstance(source, IntegerInput)
     head = simd_linear("head", np.concatenate(codes), np.concatenate(scales), None, None, source,
                        HEAD_BITS, scheme.group, float(step), wide=True)

@@ -94,7 +94,7 @@ def test_icarus_does_the_same_in_every_cycle(run, scheme):
     assert icarus.taps == verilator.taps
     assert icarus.cycles == verilator.cycles
     assert icarus.counters == verilator.counters
-    events, others = ((result.run_dir / "events.txt").read_text() for result in (verilator, icarus))
+    events, others = (result.events.read_text() for result in (verilator, icarus))
     assert events == others
 
 
