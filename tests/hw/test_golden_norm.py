@@ -91,9 +91,10 @@ def test_close_to_float(seed: int, columns: int, bits: int, center: bool) -> Non
     unit = real / np.sqrt((real**2).sum() + round(epsilon))
     wanted = unit * codes * 2.0 ** (UNIT_BITS - SHIFT)
     wanted = np.clip(wanted + bias, -32767, 32767)
-    # Shifted values have 16 bits; a row of equal values less its mean is rounding noise.
+    # Shifted values have 16 bits; a row of equal values less its mean is rounding noise. Values
+    # and their mean are rounded, which also moves the root.
     if np.abs(real).max() > np.abs(x).max() / 64:
-        assert np.abs(y - wanted).max() <= 1 + 30000 * 64 / 2**16
+        assert np.abs(y - wanted).max() <= 1 + 2 * 30000 * 64 / 2**16
 
 
 @pytest.mark.parametrize("center", [False, True])
