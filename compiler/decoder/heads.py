@@ -13,7 +13,6 @@ from hw.fixed import Ints
 from hw.golden.rope import ROTATION_BITS
 from hw.golden.softmax import SLOPE_BITS
 
-
 BALANCE_QUANTILE = 0.99
 BALANCE_FLOOR = 0.01
 """An element counts as at least this part of the largest."""

@@ -22,6 +22,7 @@ from compiler.quant.quantizer import (
 from compiler.quant.scales import OutputScale
 from hw.config import HardwareConfig
 
+
 class LinearGroup:
     """Linears of one input.
 
