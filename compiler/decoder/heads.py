@@ -13,10 +13,6 @@ from hw.fixed import Ints
 from hw.golden.rope import ROTATION_BITS
 from hw.golden.softmax import SLOPE_BITS
 
-BALANCE_QUANTILE = 0.99
-BALANCE_FLOOR = 0.01
-"""An element counts as at least this part of the largest."""
-
 
 def element_order(architecture: Architecture, stride: int, rotary: bool) -> Ints:
     """Checkpoint's element of a head at each of ``stride`` places, -1 where there is none."""
@@ -25,28 +21,6 @@ def element_order(architecture: Architecture, stride: int, rotary: bool) -> Ints
         width = architecture.rotary_width or architecture.head_width
         order[:width] = order[:width].reshape(2, -1).T.reshape(-1)
     return np.pad(order, (0, stride - len(order)), constant_values=-1)
-
-
-def balance(q: Floats, k: Floats, order: Ints, shared: bool) -> Floats:
-    """What to divide queries and multiply keys by, float [kv heads, places].
-
-    q, k: float [tokens, heads, head_width]; order: as `element_order` gives it. Scores stay the
-    same, and neither side's outlier channels set its int8 steps (as in QServe's SmoothAttention,
-    Lin et al.). The places of a rotary pair have one value, as they mix; with ``shared`` all
-    heads have.
-    """
-    kv_heads, width = k.shape[1], q.shape[2]
-    sizes = []
-    for x in (q, k):
-        size = np.quantile(np.abs(x), BALANCE_QUANTILE, axis=0)
-        size = size.reshape(kv_heads, -1, width).max(axis=1)
-        if shared:
-            size = np.broadcast_to(size.max(axis=0), size.shape)
-        size = np.maximum(size, BALANCE_FLOOR * (float(size.max()) or 1.0))
-        placed = np.where(order >= 0, size[:, order], 1.0).reshape(kv_heads, -1, 2)
-        sizes.append(np.broadcast_to(placed.max(axis=2, keepdims=True), placed.shape))
-    divisors: Floats = np.sqrt(sizes[0] / sizes[1]).reshape(kv_heads, -1)
-    return np.where(order >= 0, divisors, 1.0)
 
 
 def head_rows(order: Ints, heads: int, head_width: int) -> Ints:

@@ -17,8 +17,7 @@ from compiler.activation_table import (
 )
 from compiler.decoder import heads
 from compiler.decoder.gate import gate_range
-from compiler.decoder.linears import LinearGroup
-from compiler.decoder.migration import migrates
+from compiler.decoder.linears import LinearGroup, migrates
 from compiler.decoder.quantized import (
     ActivationParameters,
     AttentionParameters,
@@ -129,29 +128,21 @@ class LayerQuantizer:
             epsilon=architecture.norm_epsilon, center=architecture.norm == "layer",
             name=f"{self.name}.{name}")
 
-    def head_norm(
-        self, name: str, divisors: Floats, x_scale: float, y_scale: float
-    ) -> NormParameters:
-        """A norm of every query or key, whose places are divided by ``divisors`` [places]."""
+    def head_norm(self, name: str, x_scale: float, y_scale: float) -> NormParameters:
+        """A norm of every query or key."""
         architecture = self.context.architecture
         order = heads.element_order(architecture, architecture.head_width, rotary=True)
         bias = self.weights.get(f"{name}_norm.bias")
         return norm_parameters(
-            self.weights[f"{name}_norm"][order] / divisors[:len(order)],
-            None if bias is None else bias[order] / divisors[:len(order)],
+            self.weights[f"{name}_norm"][order], None if bias is None else bias[order],
             x_scale=x_scale, y_scale=y_scale, epsilon=architecture.norm_epsilon, center=False,
             name=f"{self.name}.{name}_norm")
 
-    def head_peaks(self, name: str, order: Ints, divisors: Floats) -> Floats:
-        """Largest magnitudes of divided q or k, behind its norm, by key-value head.
-
-        order: element of each place; divisors: [kv heads, places].
-        """
-        kv_heads = self.context.architecture.kv_heads
-        peaks = np.max([np.abs(self.made[f"{name}_{part}"]).max(axis=0)
-                        for part in ("normed", "rotated")], axis=0)
-        peaks = peaks.reshape(kv_heads, -1, peaks.shape[1]).max(axis=1)
-        peaks = np.where(order >= 0, peaks[:, order] / divisors, 0.0).max(axis=1)
+    def head_peaks(self, name: str) -> Floats:
+        """Largest magnitudes of q or k, behind its norm, by key-value head."""
+        names = [f"{name}_normed", f"{name}_rotated"]
+        peaks = np.max([np.abs(self.made[part]).max(axis=(0, 2)) for part in names], axis=0)
+        peaks = peaks.reshape(self.context.architecture.kv_heads, -1).max(axis=1)
         if self.context.architecture.qk_norm:
             peaks = np.full_like(peaks, peaks.max())
         return not_zero(peaks)
@@ -181,16 +172,13 @@ class LayerQuantizer:
             for name, order, count in (("q", rotary, architecture.heads),
                                        ("k", rotary, architecture.kv_heads),
                                        ("v", plain, architecture.kv_heads))}
-        balance = heads.balance(self.made["q_rotated"], self.made["k_rotated"], rotary,
-                                architecture.qk_norm)
-        divisors = {"q": balance, "k": 1 / balance}
-        steps = {"q": self.head_peaks("q", rotary, balance) * QUERY_HEADROOM / INT16_MAX,
-                 "k": peak_steps(self.head_peaks("k", rotary, 1 / balance))}
+        steps = {"q": self.head_peaks("q") * QUERY_HEADROOM / INT16_MAX,
+                 "k": peak_steps(self.head_peaks("k"))}
         columns = heads.head_rows(plain, architecture.heads, width)
         o = self.spec("o", np.arange(architecture.width), columns)
         mixed = heads.take(self.made["attention_output"].T, columns).T
         sharing = architecture.heads // architecture.kv_heads
-        divisors["v"] = of_values = self.value_divisors(o)
+        of_values = self.value_divisors(o)
         out = LinearGroup(context.hardware, mixed, [o],
                           fixed=np.repeat(of_values, sharing, axis=0).reshape(-1))
         peaks = np.abs(self.made["v"]).max(axis=0) / of_values[:, :width]
@@ -199,14 +187,15 @@ class LayerQuantizer:
         group = LinearGroup(context.hardware, self.made["attention_input"], list(specs.values()))
         for name, spec in specs.items():
             step, count = steps[name], architecture.heads if name == "q" else architecture.kv_heads
-            by_place = step[:, None] * divisors[name]
             if architecture.qk_norm and name in "qk":
                 before = activation_scale(self.made[name])
-                norms[name] = self.head_norm(name, divisors[name][0], before, float(step[0]))
-                by_place = np.full_like(by_place, before)
-            by_place = np.repeat(by_place, count // len(by_place), axis=0)
+                norms[name] = self.head_norm(name, before, float(step[0]))
+                step = np.full_like(step, before)
+            by_head = np.repeat(step, count // len(step))[:, None]
             order = plain if name == "v" else rotary
-            self.add(group, name, spec, np.where(order >= 0, by_place, np.inf).reshape(-1))
+            if name == "v":
+                by_head = by_head * of_values
+            self.add(group, name, spec, np.where(order >= 0, by_head, np.inf).reshape(-1))
         self.add(out, "o", o, np.full(architecture.width, context.residual_scale), wide=True)
         return (self.norm("attention_norm", group.migration, group.x_scale), norms["q"],
                 norms["k"], self.attention_parameters(steps, out.x_scale))

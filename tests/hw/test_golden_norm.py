@@ -88,7 +88,7 @@ def test_close_to_float(seed: int, columns: int, bits: int, center: bool) -> Non
         x[None], codes, bias, SHIFT, round(2**31 / columns), round(epsilon), center
     )[0].astype(float)
     real = x - x.mean() if center else x.astype(float)
-    unit = real / np.sqrt((real**2).sum() + round(epsilon))
+    unit = real / np.sqrt(max((real**2).sum() + round(epsilon), 1))
     wanted = unit * codes * 2.0 ** (UNIT_BITS - SHIFT)
     wanted = np.clip(wanted + bias, -32767, 32767)
     # Shifted values have 16 bits; a row of equal values less its mean is rounding noise. Values
