@@ -218,8 +218,8 @@ def write_build(build: Build, path: Path) -> None:
         raise ImageError(f"{path}: cannot write the build: {error.strerror}") from None
 
 
-def load_build(path: Path) -> Build:
-    """Read and check a build folder; raises ImageError in one line."""
+def load_metadata(path: Path) -> dict[str, Any]:
+    """The build.json of a folder; raises ImageError in one line."""
     file = path / METADATA_FILE
     try:
         metadata = json.loads(file.read_text())
@@ -229,6 +229,12 @@ def load_build(path: Path) -> Build:
         raise ImageError(f"{file}: not JSON; compile it again") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ImageError(f"{file}: not a build of format {FORMAT}; compile it again")
+    return metadata
+
+
+def load_build(path: Path) -> Build:
+    """Read and check a build folder; raises ImageError in one line."""
+    metadata = load_metadata(path)
     image = load_image(path / IMAGE_FILE)
     if hashlib.sha256(image.data).hexdigest() != metadata.get("image_sha256"):
         raise ImageError(f"{path}: {IMAGE_FILE} is not the image that {METADATA_FILE} describes; "

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.build import FORMAT, IMAGE_FILE, METADATA_FILE
+from compiler.build import FORMAT, IMAGE_FILE, METADATA_FILE, load_metadata
 from compiler.decoder.quantized import QuantizedDecoder, QuantizedLayer
 from compiler.errors import CompileError, ImageError
 from compiler.image.image import Section, header_bytes, map_image, write_atomically
@@ -373,15 +373,7 @@ def load_decoder_build(path: Path) -> tuple[Any, dict[str, Any]]:
 
     Raises ImageError in one line for a damaged folder or a build of another kind.
     """
-    file = path / METADATA_FILE
-    try:
-        metadata = json.loads(file.read_text())
-    except OSError as error:
-        raise ImageError(f"{file}: {error.strerror}; compile it with lutrip compile") from None
-    except ValueError:
-        raise ImageError(f"{file}: not JSON; compile it again") from None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ImageError(f"{file}: not a build of format {FORMAT}; compile it again")
+    metadata = load_metadata(path)
     memory, digest, _ = map_image(path / IMAGE_FILE)
     if digest != metadata.get("hardware_digest") or len(memory) != metadata.get("image_bytes"):
         raise ImageError(f"{path}: {IMAGE_FILE} is not the image that {METADATA_FILE} describes; "
