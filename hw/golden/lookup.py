@@ -15,7 +15,7 @@ ROW_OFFSET = 1 << 15
 """Added to a computed row entry (a signed 16-bit dot product) so that it is unsigned."""
 
 
-PARALLEL_WORK = 1 << 21
+PARALLEL_WORK = 1 << 16
 """Additions above which threads pay for their start."""
 BLOCK_TOKENS = 64
 """Tokens whose rows lie beside each other, so that one index adds to all of their sums."""

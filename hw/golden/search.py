@@ -7,7 +7,7 @@ from numba import njit, prange
 
 from hw.fixed import Ints
 
-PARALLEL_WORK = 1 << 20
+PARALLEL_WORK = 1 << 13
 """Distances above which threads pay for their start."""
 
 
