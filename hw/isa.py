@@ -109,7 +109,7 @@ class Base(enum.IntEnum):
     SECOND = 2
 
 
-HEADER: dict[str, int] = {"opcode": 4, "wait": 12, "post": 12, "base": 2}
+HEADER: dict[str, int] = {"opcode": 5, "wait": 12, "post": 12, "base": 2}
 
 FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.END: {},
@@ -167,6 +167,8 @@ FIELDS: dict[Opcode, dict[str, int]] = {
     },
     Opcode.LOOP: {"count": 12, "length": 12, "first_stride": 32, "second_stride": 32},
 }
+OPCODE_MASK = (1 << HEADER["opcode"]) - 1
+
 for _fields in FIELDS.values():
     assert sum(HEADER.values()) + sum(_fields.values()) <= INSTRUCTION_BITS
 
@@ -199,9 +201,9 @@ def decode(data: bytes) -> tuple[Opcode, dict[str, int]]:
     """Unpack one instruction; raises LutripError for an unknown opcode or set padding bits."""
     word = int.from_bytes(data[:INSTRUCTION_BYTES], "little")
     try:
-        opcode = Opcode(word & 15)
+        opcode = Opcode(word & OPCODE_MASK)
     except ValueError:
-        raise LutripError(f"unknown opcode {word & 15}") from None
+        raise LutripError(f"unknown opcode {word & OPCODE_MASK}") from None
     values: dict[str, int] = {}
     for name, width in fields_of(opcode).items():
         values[name] = word & ((1 << width) - 1)
