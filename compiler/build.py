@@ -151,7 +151,7 @@ def quantize_layer(
         full = f"{prefix}.{name}"
         bias = model.tensor(f"{full}.bias") if model.has(f"{full}.bias") else None
         return LinearSpec(
-            name=full, input_name=f"{prefix}.{INPUT_OF[name]}", scheme=scheme.of(name),
+            name=full, input_name=f"{prefix}.{INPUT_OF[name]}", scheme=scheme.of(name, layer),
             weight=model.tensor(f"{full}.weight"), bias=bias,
             blocks=model.blocks(f"{full}.weight"))
 
@@ -170,6 +170,7 @@ def compile_block(
     scales and codebooks come from, best another one. The metadata holds the accuracy of golden
     against float. Raises CompileError or FrontendError in one line.
     """
+    scheme.check_layers(model.architecture.layers)
     names = linear_names(parts)
     first, last = layers
     if not 0 <= first < last <= model.architecture.layers:
@@ -198,7 +199,7 @@ def compile_block(
         "tokens": [int(token) for token in tokens],
         "linears": {
             f"{prefix}.{name}": {
-                "scheme": scheme.of(name).name,
+                "scheme": scheme.of(name, int(prefix.split(".")[1])).name,
                 "shape": list(model.architecture.linear_shape(name)),
             } for prefix, linears in quantized.items() for name in linears
         },

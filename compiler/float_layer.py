@@ -14,6 +14,7 @@ import numpy as np
 from compiler.activation_table import FACTORS, FUNCTIONS
 from compiler.errors import FrontendError
 from compiler.model import LINEARS, Architecture, Floats, Model
+from compiler.orthogonal import hadamard_blocks
 from hw.fixed import Ints
 
 Weights = Mapping[str, Floats]
@@ -110,6 +111,16 @@ def attention(
 
     The peak is the largest magnitude of a score that a token sees, in log2 units.
     """
+    weights, peak = attention_weights(architecture, q, k)
+    mixed = weights @ v.transpose(1, 0, 2)[:, None]
+    y: Floats = mixed.transpose(2, 0, 1, 3).reshape(len(q), -1)
+    return y, peak
+
+
+def attention_weights(
+    architecture: Architecture, q: Floats, k: Floats
+) -> tuple[Floats, float]:
+    """Softmax of the scores [kv heads, heads that share one, T, T], and the score peak."""
     length, heads, head_width = q.shape
     group = heads // k.shape[1]
     queries = q.reshape(length, -1, group, head_width).transpose(1, 2, 0, 3)
@@ -125,9 +136,7 @@ def attention(
     scores[..., ~seen] = -np.inf
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    mixed = weights @ v.transpose(1, 0, 2)[:, None]
-    y: Floats = mixed.transpose(2, 0, 1, 3).reshape(length, -1)
-    return y, peak
+    return weights, peak
 
 
 def run_layer(
@@ -135,22 +144,41 @@ def run_layer(
 ) -> tuple[Floats, dict[str, Floats]]:
     """Residual [T, width] behind a layer, and the layer's tensors by name.
 
+    Those of `run_attention` and `run_mlp`, and ``residual_peak`` [1].
+    """
+    middle, made = run_attention(architecture, weights, x)
+    out, of_mlp = run_mlp(architecture, weights, middle)
+    peak = max(float(np.abs(part).max()) for part in (x, middle, out))
+    made |= of_mlp | {"residual_peak": np.array([peak], np.float32)}
+    return out, made
+
+
+def linear(weights: Weights, name: str, x: Floats) -> Floats:
+    """A linear of the layer with its bias."""
+    y: Floats = x @ weights[f"{name}.weight"].T
+    return y + weights[f"{name}.bias"] if f"{name}.bias" in weights else y
+
+
+def run_attention(
+    architecture: Architecture, weights: Weights, x: Floats
+) -> tuple[Floats, dict[str, Floats]]:
+    """Residual [T, width] behind the attention part, and its tensors by name.
+
     ``attention_input``; ``q``, ``k``, ``v`` (with bias), ``q_normed``, ``k_normed`` (equal to q and
     k without q/k norms), ``q_rotated``, ``k_rotated``, all [T, heads, head_width]; ``score_peak``
-    [1], ``attention_output``, ``mlp_input``, ``gate`` (gated MLPs only), ``up``, ``mlp_hidden``,
-    ``residual_peak`` [1].
+    [1], ``attention_output``.
     """
-    def linear(name: str, inputs: Floats) -> Floats:
-        y: Floats = inputs @ weights[f"{name}.weight"].T
-        return y + weights[f"{name}.bias"] if f"{name}.bias" in weights else y
-
-    def norm(name: str, inputs: Floats) -> Floats:
-        return normalized(architecture, inputs, weights[name], weights.get(f"{name}.bias"))
-
-    made: dict[str, Floats] = {"attention_input": norm("attention_norm", x)}
+    made: dict[str, Floats] = {"attention_input": normalized(
+        architecture, x, weights["attention_norm"], weights.get("attention_norm.bias"))}
     for name in "qkv":
-        made[name] = linear(name, made["attention_input"]).reshape(
+        made[name] = linear(weights, name, made["attention_input"]).reshape(
             len(x), -1, architecture.head_width)
+    attend(architecture, weights, made)
+    return x + linear(weights, "o", made["attention_output"]), made
+
+
+def attend(architecture: Architecture, weights: Weights, made: dict[str, Floats]) -> None:
+    """Add what `run_attention` makes of ``q``, ``k`` and ``v``."""
     for name in "qk":
         y = made[name]
         if architecture.qk_norm:
@@ -160,18 +188,32 @@ def run_layer(
         made[f"{name}_rotated"] = rotated(architecture, y)
     made["attention_output"], score_peak = attention(
         architecture, made["q_rotated"], made["k_rotated"], made["v"])
-    middle = x + linear("o", made["attention_output"])
-    made["mlp_input"] = norm("mlp_norm", middle)
-    made["up"] = linear("up", made["mlp_input"])
-    function, of_factor = FUNCTIONS[architecture.activation], FACTORS.get(architecture.activation)
-    if architecture.gated:
-        made["gate"] = linear("gate", made["mlp_input"])
-        factor = made["up"] if of_factor is None else of_factor(made["up"])
-        made["mlp_hidden"] = (function(made["gate"]) * factor).astype(np.float32)
-    else:
-        made["mlp_hidden"] = function(made["up"]).astype(np.float32)
-    out = middle + linear("down", made["mlp_hidden"])
-    peak = max(float(np.abs(part).max()) for part in (x, middle, out))
     made["score_peak"] = np.array([score_peak], np.float32)
-    made["residual_peak"] = np.array([peak], np.float32)
-    return out, made
+
+
+def run_mlp(
+    architecture: Architecture, weights: Weights, middle: Floats
+) -> tuple[Floats, dict[str, Floats]]:
+    """Residual [T, width] behind the MLP, and its tensors by name.
+
+    ``mlp_input``, ``gate`` (gated MLPs only), ``up``, ``mlp_hidden``.
+    """
+    made: dict[str, Floats] = {"mlp_input": normalized(
+        architecture, middle, weights["mlp_norm"], weights.get("mlp_norm.bias"))}
+    for name in ("gate", "up") if architecture.gated else ("up",):
+        made[name] = linear(weights, name, made["mlp_input"])
+    made["mlp_hidden"] = hidden(architecture, made)
+    return middle + linear(weights, "down", made["mlp_hidden"]), made
+
+
+def hidden(architecture: Architecture, made: Mapping[str, Floats]) -> Floats:
+    """Input of down from ``up`` and, in gated MLPs, ``gate``."""
+    function, of_factor = FUNCTIONS[architecture.activation], FACTORS.get(architecture.activation)
+    y: Floats = made["gate"] if architecture.gated else made["up"]
+    y = function(y)
+    if architecture.gated:
+        y = y * (made["up"] if of_factor is None else of_factor(made["up"]))
+    y = y.astype(np.float32)
+    if architecture.hidden_rotation:
+        y = hadamard_blocks(y, architecture.hidden_rotation)
+    return y

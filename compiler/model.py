@@ -61,6 +61,8 @@ class Architecture:
     linear_bias: every linear has a bias.
     window: positions that a token sees, itself included; 0 for all up to itself.
     embedding_norm: the embedding is followed by a norm.
+    hidden_rotation: length of the blocks in which down's input is multiplied by an orthonormal
+    Hadamard matrix (`compiler.rotation`), or 0.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Architecture:
     linear_bias: bool = False
     window: int = 0
     embedding_norm: bool = False
+    hidden_rotation: int = 0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:

@@ -40,9 +40,13 @@ class HardwareConfig:
     chains, chain_length: distance units of one centroid search; their product bounds c_a.
     l2_search: the search can also use squared Euclidean distance.
     rowgen: rows can be computed from weight codebooks and int8 activations.
+    sparse: computed rows of a single token skip positions whose activations are all 0.
     simd: packed multipliers are present.
     simd_depth: inputs the multiplier array takes each cycle.
     log2_softmax: the array can also multiply by 4-bit powers of two (shifts).
+    hadamard: with the multiplier array, blocks of rows can be rotated by Hadamard matrices.
+    token_order: with the multiplier array, rows can be taken in the order of their tokens'
+        importance (Agile-Quant).
     group_max: longest weight group (inputs that share a scale) of the multiplier array.
     tokens_max: tokens of one instruction.
     accumulator_words: words of ``lanes`` sums in each of the two accumulator banks.
@@ -65,9 +69,12 @@ class HardwareConfig:
     chain_length: int
     l2_search: bool
     rowgen: bool
+    sparse: bool
     simd: bool
     simd_depth: int
     log2_softmax: bool
+    hadamard: bool
+    token_order: bool
     group_max: int
     tokens_max: int
     accumulator_words: int
@@ -145,6 +152,16 @@ class HardwareConfig:
         return self.positions // self.weight_ports
 
     @property
+    def skips_positions(self) -> bool:
+        """Whether positions without activations can be listed and skipped."""
+        return self.rowgen and self.sparse
+
+    @property
+    def list_rounds(self) -> int:
+        """Rounds of one input whose positions can be listed."""
+        return min(self.operand_words, 4096) // 4
+
+    @property
     def act_codes_max(self) -> int:
         """Most activation centroids of a codebook."""
         return self.chains * self.chain_length
@@ -168,6 +185,16 @@ class HardwareConfig:
     def port_columns(self) -> int:
         """Output columns whose weights one weight port delivers to the multiplier array."""
         return self.lanes // self.weight_ports
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the Hadamard engine is there."""
+        return self.simd and self.hadamard
+
+    @property
+    def orders_tokens(self) -> bool:
+        """Whether importance and order of tokens are there."""
+        return self.simd and self.token_order
 
     @property
     def codebook_bytes(self) -> int:

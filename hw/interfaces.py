@@ -55,12 +55,16 @@ def OperandWrite(config: HardwareConfig) -> stream.Signature:
 
 
 def Accumulate(config: HardwareConfig) -> Signature:
-    """Sums for one accumulator word; never refused. The same word rests for 2 cycles or more."""
+    """Sums for one accumulator word; never refused. The same word rests for 2 cycles or more.
+
+    base: what the word holds before, where ``first`` forgets the sums in it.
+    """
     return Signature({
         "valid": Out(1),
         "bank": Out(1),
         "address": Out(12),
         "first": Out(1),
+        "base": Out(32),
         "sums": Out(data.ArrayLayout(signed(32), config.lanes)),
     })
 

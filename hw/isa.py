@@ -56,6 +56,8 @@ class Opcode(enum.IntEnum):
     ROPE = 12
     SOFTMAX = 13
     LOOP = 14
+    ORDER = 15
+    HADAMARD = 16
 
 
 ENGINE_OF = {
@@ -71,7 +73,9 @@ ENGINE_OF = {
     Opcode.APPEND: Engine.STORE,
     Opcode.NORM: Engine.NORM,
     Opcode.ROPE: Engine.NORM,
+    Opcode.HADAMARD: Engine.NORM,
     Opcode.SOFTMAX: Engine.SOFTMAX,
+    Opcode.ORDER: Engine.SOFTMAX,
 }
 """Engine that runs an opcode; END and LOOP belong to instruction fetch."""
 
@@ -110,6 +114,14 @@ class Base(enum.IntEnum):
 
 
 HEADER: dict[str, int] = {"opcode": 5, "wait": 12, "post": 12, "base": 2}
+ORDERED: dict[str, int] = {"ordered": 1, "order": 8, "order_tokens": 8}
+"""Row t is that of token ``order[order + t]`` of the ``order_tokens`` of the last ORDER."""
+IMPORTANCE: dict[str, int] = {"importance": 1, "fresh": 1, "entry": 8}
+"""Row r adds to importance ``entry + r // heads``, which ``fresh`` sets to 0 at the first head."""
+SPARSITY = ("thresholds", "lists", "sparse")
+"""Flags of skipped positions: small inputs become 0, positions are listed, the list is used."""
+OPTIONAL = (*ORDERED, *IMPORTANCE, *SPARSITY)
+"""Fields of the token rule and of sparsity: 0 where `encode` is not given them."""
 
 FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.END: {},
@@ -121,12 +133,13 @@ FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.QUANTIZE: {
         "address": 32, "rounds": 12, "tokens": 8, "heads": 8, "source": 16, "stride": 12,
         "head_stride": 12, "operands": 16, "alphas": 12, "scales": 8, "int4": 1,
+        **ORDERED, "thresholds": 1, "lists": 1,
     },
     Opcode.LUT: {
         "address": 32, "port_stride": 24, "mode": 2, "int4": 1, "rounds": 12, "tokens": 8,
         "blocks": 8, "blocks_per_group": 8, "slices": 5, "rows_per_code": 12,
         "record_words": 16, "table_words": 16, "bundle_words": 8, "index_high": 2,
-        "operands": 16, "accumulator": 12, "bank": 1, "first": 1,
+        "operands": 16, "accumulator": 12, "bank": 1, "first": 1, "sparse": 1,
     },
     Opcode.SIMD: {
         "address": 32, "port_stride": 24, "mode": 2, "has_min": 1, "rounds": 12, "tokens": 8,
@@ -136,7 +149,7 @@ FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.DRAIN: {
         "address": 32, "tokens": 8, "heads": 8, "blocks": 8, "words": 12, "accumulator": 12,
         "bank": 1, "destination": 16, "stride": 12, "head_stride": 12, "mode": 2, "uniform": 1,
-        "fresh": 1, "column": 24, "token_scale": 1, "scales": 8,
+        "fresh": 1, "column": 24, "token_scale": 1, "scales": 8, **ORDERED,
     },
     Opcode.ACTIVATE: {
         "address": 32, "tokens": 8, "words": 12, "source": 16, "factor": 16, "destination": 16,
@@ -160,11 +173,16 @@ FIELDS: dict[Opcode, dict[str, int]] = {
         "address": 32, "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12,
         "head_stride": 12,
     },
+    Opcode.HADAMARD: {
+        "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12, "head_stride": 12,
+        "length_bits": 4, "shift": 4,
+    },
     Opcode.SOFTMAX: {
         "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12, "operands": 16,
         "rounds": 12, "scales": 8, "position": 20, "window": 20, "slope": 24, "fraction": 4,
-        "log2": 1,
+        "log2": 1, **IMPORTANCE,
     },
+    Opcode.ORDER: {"tokens": 8, "low": 8, "pruned": 8},
     Opcode.LOOP: {"count": 12, "length": 12, "first_stride": 32, "second_stride": 32},
 }
 OPCODE_MASK = (1 << HEADER["opcode"]) - 1
@@ -184,8 +202,9 @@ def fields_of(opcode: Opcode) -> dict[str, int]:
 def encode(opcode: Opcode, values: Mapping[str, int]) -> bytes:
     """Pack one instruction; raises LutripError when a value does not fit its field."""
     word, offset = 0, 0
-    values = {"wait": 0, "post": 0, "base": 0, **values, "opcode": int(opcode)}
     fields = fields_of(opcode)
+    absent = {name: 0 for name in ("wait", "post", "base", *OPTIONAL) if name in fields}
+    values = {**absent, **values, "opcode": int(opcode)}
     if unknown := set(values) - set(fields):
         raise ValueError(f"{opcode.name} has no field {', '.join(sorted(unknown))}")
     for name, width in fields.items():

@@ -14,6 +14,8 @@ WATCHDOG_LIMIT = 1 << 20
 """Cycles without progress after reset, until the host writes another limit."""
 COUNTERS_OFFSET = 0x100
 COUNTER_BITS = 64
+SKIPPED_BITS = 16
+"""Counts the positions of the longest input that can be listed."""
 ADDRESS_SPACE = 1 << 12
 
 STATUS_BITS = {"running": 0, "done": 1, "error": 2, "hang": 3}
@@ -55,6 +57,7 @@ def counters(config: HardwareConfig) -> dict[str, int]:
         **{f"read_words_{port}": 1 for port in ports},
         "write_words": 1,
         **{name: 8 if name in wide else 1 for name in WORK},
+        "skipped_rows": SKIPPED_BITS,
     }
 
 
@@ -65,6 +68,7 @@ WORK = {
     "lut_steps": "cycles in which positions x lanes table entries were added",
     "rowgen_rows": "table rows computed from codebooks",
     "row_reads": "rows read from table buffers",
+    "skipped_rows": "positions that sparse instructions did not read",
     "table_words": "port words written into table and index buffers",
     "simd_steps_w4a4": "multiplier array steps, int4 weights and int4 activations",
     "simd_steps_w4a8": "multiplier array steps, int4 weights and int8 activations",
@@ -78,6 +82,7 @@ WORK = {
     "activate_steps": "steps of the activation unit",
     "norm_steps": "vector words written by norms",
     "rope_steps": "vector words written by rotations",
+    "hadamard_steps": "vector words written by Hadamard transforms",
     "softmax_steps": "operand words written by softmax",
     "gather_steps": "vector words written by gathers",
     "append_steps": "port words written by appends",

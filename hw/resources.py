@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass
 
 from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.golden.hadamard import LENGTH_BITS_MAX
+from hw.golden.importance import ORDER_ENTRIES
 from hw.presets import CONFIGS, check_keys, load_yaml
 from hw.register_map import counters
 from hw.units.row_limits import norm_words_max, rope_words_max
@@ -144,6 +146,18 @@ def lookup_control(c: HardwareConfig) -> Resources:
             + Resources(lut=300, ff=345, dsp=3))
 
 
+def position_lists(c: HardwareConfig) -> Resources:
+    """Lists of kept positions, two memories for each position lane."""
+    place = (c.list_rounds * c.positions_per_port - 1).bit_length()
+    banks = memory(8 * c.vector_length, c.list_rounds) + memory(place, c.list_rounds)
+    return (banks + Resources(lut=48, ff=30)) * c.positions
+
+
+def sparse_fetch(c: HardwareConfig) -> Resources:
+    """Loops over the lists, an address for each weight port."""
+    return Resources(lut=30, ff=50, dsp=1) * c.weight_ports + Resources(lut=27, ff=36)
+
+
 def centroid_search(c: HardwareConfig) -> Resources:
     """All distance units and the argmin tree of one position."""
     vector, distance = 16 * c.vector_length, 32 + c.vector_length // 2 if c.l2_search else 17
@@ -224,10 +238,36 @@ def rope_engine(c: HardwareConfig) -> Resources:
         lut=260, ff=150, dsp=1)
 
 
+def hadamard_engine(c: HardwareConfig) -> Resources:
+    """A sum and a difference of every element in each stage; words that wait between stages."""
+    elements, within = c.word_elements, c.word_elements.bit_length() - 1
+    total = Resources(lut=300, ff=150) + Resources(lut=23, ff=83) * elements
+    for bit in range(LENGTH_BITS_MAX):
+        width = elements * (16 + LENGTH_BITS_MAX - bit)
+        total += Resources(lut=2.55 * width, ff=width)
+        if bit > within:
+            total += memory(width, 1 << (bit - within))
+        elif bit == within:
+            total += Resources(ff=width)
+    return total
+
+
 def softmax_engine(c: HardwareConfig) -> Resources:
     """Scores with their penalties, maximum, exponential in LUTs, sum, reciprocal."""
     lane = Resources(lut=327 if c.log2_softmax else 290, ff=259 if c.log2_softmax else 245, dsp=0.5)
     return lane * c.word_elements + Resources(lut=255, ff=405, dsp=2)
+
+
+def order_engine(c: HardwareConfig) -> Resources:
+    """Comparators and ranks of eight tokens."""
+    return Resources(lut=358, ff=309)
+
+
+def token_order(c: HardwareConfig) -> Resources:
+    """Ranking, importance of softmax rows, two lookups of ordered rows, their memories."""
+    memories = memory(24, ORDER_ENTRIES) + memory(8, ORDER_ENTRIES) * 2 + Resources(lut=30, ff=34)
+    lookups = Resources(lut=35, ff=62, dsp=1) * 2
+    return order_engine(c) + memories + lookups + Resources(lut=60, ff=140, dsp=1)
 
 
 def gather_engine(c: HardwareConfig) -> Resources:
@@ -243,7 +283,7 @@ def append_engine(c: HardwareConfig) -> Resources:
 
 def shared_memories(c: HardwareConfig) -> dict[str, Resources]:
     """Vector memory and operand store with their arbiters; more engines use them with simd."""
-    word, writers = c.word_elements, 6 if c.simd else 3
+    word, writers = c.word_elements, (6 if c.simd else 3) + c.rotates
     alphas, scales = memory(3 * c.chunks_per_word, 4096), memory(24, 256)
     return {
         "vector memory": memory(c.port_bits, c.vector_words, uram=True)
@@ -277,6 +317,7 @@ def estimate(c: HardwareConfig) -> dict[str, Resources]:
         "position lanes": position_lane(c) * c.positions,
         "lookup control": lookup_control(c),
         "centroid search": centroid_search(c) * c.positions + search_control(c),
+        **({"position lists": position_lists(c) + sparse_fetch(c)} if c.skips_positions else {}),
         "weight prefetch": weight_prefetch(c),
         "accumulator": accumulator(c),
         "drain": drain_engine(c),
@@ -289,7 +330,9 @@ def estimate(c: HardwareConfig) -> dict[str, Resources]:
             "multiplier array": multiplier_array(c),
             "norm": norm_engine(c),
             "rope": rope_engine(c),
+            **({"hadamard": hadamard_engine(c)} if c.rotates else {}),
             "softmax": softmax_engine(c),
+            **({"token order": token_order(c)} if c.orders_tokens else {}),
             "gather": gather_engine(c),
             "append": append_engine(c),
         }

@@ -21,6 +21,7 @@ from hw.memory.axi_read_master import AxiReadMaster
 from hw.memory.axi_write_master import AxiWriteMaster
 from hw.memory.operand_store import OperandStore
 from hw.memory.read_mux import ReadMux
+from hw.memory.token_order import TokenOrder
 from hw.memory.vector_memory import VectorMemory
 from hw.register_map import counters
 from hw.units.accumulator import Accumulator
@@ -28,9 +29,12 @@ from hw.units.activate_engine import ActivateEngine
 from hw.units.append_engine import AppendEngine
 from hw.units.drain_engine import DrainEngine
 from hw.units.gather_engine import GatherEngine
+from hw.units.hadamard_engine import HadamardEngine
 from hw.units.load_engine import LoadEngine
 from hw.units.lut_engine import LutEngine
 from hw.units.norm_engine import NormEngine
+from hw.units.order_engine import OrderEngine
+from hw.units.position_lists import PositionLists
 from hw.units.quantize_engine import QuantizeEngine
 from hw.units.rope_engine import RopeEngine
 from hw.units.search_engine import SearchEngine
@@ -45,18 +49,19 @@ ENGINES: dict[str, Callable[[HardwareConfig], Any]] = {
 }
 TRANSFORMER_ENGINES: dict[str, Callable[[HardwareConfig], Any]] = {
     "simd": SimdEngine, "gather": GatherEngine, "append": AppendEngine, "norm": NormEngine,
-    "rope": RopeEngine, "softmax": SoftmaxEngine,
+    "rope": RopeEngine, "hadamard": HadamardEngine, "softmax": SoftmaxEngine,
+    "order": OrderEngine,
 }
 """What whole layers need besides: attention runs on the multiplier array."""
 OPERAND_WRITERS = ("search", "quantize", "softmax")
 VECTOR_READS = {
     "search": "vector", "quantize": "vector", "store": "vector", "append": "vector",
     "softmax": "vector", "activate": "vector_read", "gather": "vector_read",
-    "norm": "vector_read", "rope": "vector_read", "drain": "residual",
+    "norm": "vector_read", "rope": "vector_read", "hadamard": "vector_read", "drain": "residual",
 }
 VECTOR_WRITES = {
     "load": "vector", "drain": "vector", "gather": "vector_write", "activate": "vector_write",
-    "norm": "vector_write", "rope": "vector_write",
+    "norm": "vector_write", "rope": "vector_write", "hadamard": "vector_write",
 }
 """Ports of the engines that read and write the vector memory."""
 AUX_CLIENTS = ("load", "gather", "quantize", "drain", "activate", "norm", "rope")
@@ -65,7 +70,11 @@ AUX_CLIENTS = ("load", "gather", "quantize", "drain", "activate", "norm", "rope"
 
 def present(names: Iterable[str], config: HardwareConfig) -> list[str]:
     """Those engines that the accelerator has."""
-    return [name for name in names if name in ENGINES or config.simd]
+    absent = set() if config.hadamard else {"hadamard"}
+    if not config.orders_tokens:
+        absent |= {"order"}
+    return [name for name in names
+            if name in ENGINES or (config.simd and name not in absent)]
 
 
 def read_port_names(config: HardwareConfig) -> list[str]:
@@ -89,7 +98,7 @@ def trace_ports(config: HardwareConfig) -> dict[str, Member]:
     operands, words = 8 * config.word_elements, config.port_bits
     ports: dict[str, Member] = {}
     widths = dict.fromkeys(present(OPERAND_WRITERS, config), operands)
-    widths |= dict.fromkeys(present(VECTOR_WRITES, config), words)
+    widths |= dict.fromkeys([*present(VECTOR_WRITES, config), *present(["order"], config)], words)
     for name, width in widths.items():
         ports |= {f"trace_{name}_valid": Out(1), f"trace_{name}_address": Out(16),
                   f"trace_{name}_data": Out(width)}
@@ -132,8 +141,8 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        kinds = ENGINES | (TRANSFORMER_ENGINES if config.simd else {})
-        engines = {name: kind(config) for name, kind in kinds.items()}
+        kinds = ENGINES | TRANSFORMER_ENGINES
+        engines = {name: kinds[name](config) for name in present(kinds, config)}
         for name, engine in engines.items():
             m.submodules[name] = engine
         events: dict[str, Any] = {}
@@ -243,6 +252,12 @@ class Accelerator(wiring.Component):
             connect(m, engines[name].scale_write, operands.scale_writes[number])
         connect(m, drain.scale_read, operands.scale_read)
         connect(m, drain.accumulator, accumulator.read)
+        if config.skips_positions:
+            m.submodules.position_lists = lists = PositionLists(config)
+            connect(m, quantize.list_write, lists.write)
+            connect(m, lut.lists, lists.read)
+        if config.orders_tokens:
+            self._token_order(m, engines)
 
         simd = engines.get("simd")
         sums = accumulator.write
@@ -259,7 +274,7 @@ class Accelerator(wiring.Component):
                 lut.operand.data.eq(operands.read.data),
                 simd.operand.data.eq(operands.read.data),
             ]
-            for name in ("valid", "bank", "address", "first", "sums"):
+            for name in ("valid", "bank", "address", "first", "base", "sums"):
                 m.d.comb += getattr(sums, name).eq(
                     Mux(simd.task.valid, getattr(simd.sums, name), getattr(lut.sums, name))
                 )
@@ -267,6 +282,20 @@ class Accelerator(wiring.Component):
             self.trace_sums_valid.eq(sums.valid),
             self.trace_sums_address.eq(Cat(sums.address, sums.bank)),
             self.trace_sums_first.eq(sums.first),
+        ]
+
+    def _token_order(self, m: Module, engines: dict[str, Any]) -> None:
+        m.submodules.token_order = memory = TokenOrder()
+        order = engines["order"]
+        connect(m, engines["softmax"].add, memory.add)
+        connect(m, order.importance, memory.importance)
+        connect(m, order.order, memory.order)
+        for number, name in enumerate(("quantize", "drain")):
+            connect(m, engines[name].order, memory.reads[number])
+        m.d.comb += [
+            self.trace_order_valid.eq(order.order.valid),
+            self.trace_order_address.eq(order.order.address),
+            self.trace_order_data.eq(order.order.data),
         ]
 
     def _tap(self, m: Module, name: str, client: Any) -> None:

@@ -43,19 +43,20 @@ def compile(
 
 def compile_decoder(
     model: str, scheme: str, hardware: str, out: Path, *, prompt: str, new_tokens: int = 16,
-    capacity: int | None = None, split_layers: bool = False,
+    capacity: int | None = None, split_layers: bool = False, calibration: str = "builtin",
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Compile a whole model that continues a prompt into the folder ``out``; returns build.json.
 
     capacity: positions of the key-value cache, at least those of all tokens but the last.
-    Raises LutripError in one line for anything wrong with the inputs.
+    calibration: text of scales and codebooks (`compiler.calibration_text`). Raises LutripError in
+    one line for anything wrong with the inputs.
     """
+    from compiler.calibration_text import calibration_tokens
     from compiler.decoder.build import DecoderCompiler
     from compiler.decoder.quantize import quantize_decoder
     from compiler.frontends.load import load_model, load_tokenizer
     from compiler.quant.scheme import load_scheme
-    from compiler.text import CALIBRATION_TEXT
     from hw.presets import load_hardware
 
     chosen, config = load_scheme(scheme), load_hardware(hardware)
@@ -72,8 +73,8 @@ def compile_decoder(
         raise LutripError(f"{needed} positions exceed the key-value capacity of {capacity}; "
                           "give a larger --capacity")
     decoder = quantize_decoder(
-        loaded, chosen, config, tokenizer.encode(CALIBRATION_TEXT), capacity=capacity or needed,
-        progress=progress)
+        loaded, chosen, config, calibration_tokens(tokenizer, calibration),
+        capacity=capacity or needed, progress=progress)
     compiler = DecoderCompiler(decoder, ids, new_tokens, split_layers=split_layers,
                                progress=progress)
     discard_result(out)
@@ -112,37 +113,28 @@ def simulate(
 
 
 def evaluate(
-    model: str, scheme: str, hardware: str = "sim", *, text: str | None = None,
-    tokens: int = 4096, window: int = 512, fixed_point_only: bool = False,
+    model: str, scheme: str, hardware: str = "sim", *,
     quantizing: Callable[[str], None] = lambda text: None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None, **options: Any,
 ) -> dict[str, Any]:
-    """Perplexity of a model's integers beside float, on the first ``tokens`` tokens of a text.
+    """Scores of a model's integers beside float: perplexity, agreement, divergence, errors.
 
-    text: default is `compiler.frontends.packaged.sample_text`. fixed_point_only: linears stay
-    float. Raises LutripError in one line for anything wrong with the inputs.
+    options: those of `lutrip.evaluation.Evaluator`, which takes several schemes. Raises
+    LutripError in one line for anything wrong with the inputs.
     """
-    from compiler.decoder.evaluate import evaluate as evaluate_decoder
-    from compiler.decoder.quantize import quantize_decoder
-    from compiler.frontends.load import load_model, load_tokenizer
-    from compiler.frontends.packaged import sample_text
-    from compiler.quant.scheme import load_scheme
-    from compiler.text import CALIBRATION_TEXT
-    from hw.presets import load_hardware
+    from lutrip.evaluation import Evaluator
 
-    chosen, config = load_scheme(scheme), load_hardware(hardware)
-    loaded, tokenizer = load_model(model), load_tokenizer(model)
-    given = sample_text() if text is None else text
-    # A token is at least one character most of the time; the rest of a long text is not needed.
-    ids = tokenizer.encode(given[:tokens * 16])[:tokens]
-    decoder = quantize_decoder(loaded, chosen, config, tokenizer.encode(CALIBRATION_TEXT), window,
-                               exact=fixed_point_only, progress=quantizing)
-    done = evaluate_decoder(loaded, decoder, ids, window, progress)
-    return {
-        "model": model, "scheme": chosen.name, "hardware": config.name,
-        "fixed_point_only": fixed_point_only, "tokens": done.tokens, "windows": done.windows,
-        "window_tokens": window, "predictions": done.predictions, "perplexity": done.perplexity,
-        "perplexity_float": done.perplexity_float, "relative": done.relative,
-        "residual_error": done.residual_error, "residual_scale": decoder.residual_scale,
-        "residual_peak_calibrated": decoder.residual_peak,
-    }
+    return Evaluator(model, hardware, **options).run(scheme, quantizing, progress)
+
+
+def mix(
+    model: str, hardware: str, candidates: Sequence[str], out: Path, **options: Any,
+) -> dict[str, Any]:
+    """Choose a scheme for every linear of every layer for a budget; writes scheme files.
+
+    options: those of `lutrip.mixing.mix`. Raises LutripError in one line for anything wrong with
+    the inputs.
+    """
+    from lutrip.mixing import mix as mix_schemes
+
+    return mix_schemes(model, hardware, candidates, out, **options)

@@ -10,7 +10,8 @@ import click
 
 from hw.errors import LutripError, ToolError
 
-COMMANDS = ("compile", "demo", "disasm", "doctor", "evaluate", "generate", "report", "simulate")
+COMMANDS = ("calibrate", "compile", "demo", "disasm", "doctor", "evaluate", "generate", "mix",
+            "report", "simulate")
 WRONG_RESULT, WRONG_INPUT, TOOL_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 

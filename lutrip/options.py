@@ -22,6 +22,37 @@ def json_option(command: Command) -> Command:
     )(command)
 
 
+def text_options(command: Command) -> Command:
+    """What is evaluated and calibrated on, as the arguments of `lutrip.evaluation.Evaluator`."""
+    for option in (
+        click.option("--no-resume", "resume", is_flag=True, flag_value=False, default=True,
+                     help="Begin anew; take nothing over."),
+        click.option("--work", type=click.Path(path_type=Path, file_okay=False),
+                     help="Folder that keeps what is done [default: evaluate in the cache]."),
+        click.option("--calibration-tokens", type=click.IntRange(1),
+                     help="Tokens of it [default: 12288; all of builtin]."),
+        calibration_option(None, "news for the news corpus, else builtin"),
+        click.option("--first-window", default=0, show_default=True, type=click.IntRange(0),
+                     help="Window of the text to begin with."),
+        click.option("--window", default=512, show_default=True, type=click.IntRange(2),
+                     help="Tokens of a window; windows do not overlap."),
+        click.option("--tokens", default=4096, show_default=True, type=click.IntRange(2),
+                     help="Tokens of the text to use."),
+        click.option("--text", default="news", show_default=True,
+                     help="Text to predict: a file, news (the Lee corpus), wikipedia, builtin."),
+    ):
+        command = option(command)
+    return command
+
+
+def calibration_option(default: str | None, said: str) -> Callable[[Command], Command]:
+    """``--calibration``: the text that scales and codebooks come from."""
+    return click.option(
+        "--calibration", default=default,
+        help=f"Text that scales and codebooks come from: a file, news, wikipedia or builtin "
+             f"[default: {said}].")
+
+
 def write_json(path: Path | None, value: Mapping[str, Any]) -> None:
     """Write atomically: a reader sees the old file or the whole new one."""
     if path is None:

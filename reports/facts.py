@@ -131,6 +131,7 @@ def headline(record: RunRecord) -> list[Fact]:
 def what_ran(record: RunRecord) -> list[Fact]:
     """Model, scheme, hardware, memory and simulator of a run."""
     hardware, memory = record["hardware"], record["memory"]
+    skipped = record["counters"].get("skipped_rows", 0)
     return [
         Fact("model", record["model"], Tag.SETTING, scope(record)),
         Fact("scheme", record["scheme"], Tag.SETTING),
@@ -144,6 +145,9 @@ def what_ran(record: RunRecord) -> list[Fact]:
         Fact("simulator", record["simulator"], Tag.SETTING),
         Fact("program", f"{number(record['instructions'])} instructions", Tag.SETTING),
         Fact("table lookups", number(record["lookups"]), Tag.SIMULATED),
+        *([Fact("positions skipped", number(skipped), Tag.SIMULATED,
+                "all their activations are 0; codebooks and indices were not read")]
+          if skipped else []),
         Fact("products", number(record["products"]), Tag.SIMULATED),
         Fact("multiply-adds of the layers", number(record["roofline"]["operations"]),
              Tag.SETTING),

@@ -15,6 +15,7 @@ class Tag(enum.StrEnum):
     SIMULATED = "simulated"
     MODELLED = "modelled"
     MEASURED = "measured"
+    COMPUTED = "computed"
     PUBLISHED = "published"
     SETTING = "setting"
 
@@ -24,6 +25,7 @@ MEANINGS = {
     Tag.MODELLED: "computed from simulated counts with assumed values: clock, energy and "
                   "resource tables",
     Tag.MEASURED: "wall time on the machine that ran the simulator",
+    Tag.COMPUTED: "computed by the float model or by golden on a text, without a circuit",
     Tag.PUBLISHED: "from a vendor's document or a paper",
     Tag.SETTING: "chosen by the user, or following from the choice alone",
 }

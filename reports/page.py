@@ -118,6 +118,17 @@ def _template(name: str) -> str:
     return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
+def new_environment() -> jinja2.Environment:
+    """Templates with what every page uses."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(number=number)
+    environment.globals.update(quantity=quantity, percent=percent, Tag=Tag, meanings=MEANINGS)
+    return environment
+
+
 def render(
     records: Sequence[RunRecord], checks: Sequence[dict[str, Any]] = ()
 ) -> tuple[str, list[Picture]]:
@@ -129,15 +140,10 @@ def render(
     runs = [run_part(record, label, alone=alone)
             for record, label in zip(records, facts.labels(records), strict=True)]
     shared = {} if alone else comparison_pictures(records)
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(number=number, scope=scope)
+    environment = new_environment()
+    environment.filters.update(scope=scope)
     environment.globals.update(
-        quantity=quantity, percent=percent, Tag=Tag, meanings=MEANINGS,
-        energy_range=facts.energy_range, largest_error=facts.largest_error,
-    )
+        energy_range=facts.energy_range, largest_error=facts.largest_error)
     title = str(records[0]["title"]) if alone else "Runs side by side"
     template = environment.get_template("run_page.html" if alone else "comparison_page.html")
     text = template.render(title=title, runs=runs, pictures=shared, checks=checks,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.resources import MUX16_LUTS, URAM_DEPTH, Resources
 from sim.energy_table import Bounds, EnergyTable
 
@@ -112,6 +113,10 @@ EVENTS: tuple[Event, ...] = (
     Event(counter="rope_steps", cause="norm", group=COMPUTE,
           multiplies=lambda c: 2 * c.word_elements, luts=lambda c: 60 * c.word_elements,
           ffs=lambda c: 80 * c.word_elements),
+    # An adder and a subtracter for each bit of the longest block, of growing width.
+    Event(counter="hadamard_steps", cause="norm", group=COMPUTE,
+          luts=lambda c: 2 * 20 * LENGTH_BITS_MAX * c.word_elements,
+          ffs=lambda c: 21 * LENGTH_BITS_MAX * c.word_elements),
     # ALiBi product, subtraction, exponential (256 x 15 bits in look-up tables), shift, sum.
     Event(counter="softmax_steps", cause="softmax", group=COMPUTE,
           multiplies=lambda c: c.word_elements, luts=lambda c: 220 * c.word_elements,

@@ -12,17 +12,21 @@ from compiler.image.layout import (
     unpack_function,
     unpack_norm,
     unpack_rotations,
+    unpack_thresholds,
 )
 from hw.fixed import Ints
 from hw.golden import residual
 from hw.golden.activation import activate as golden_activate
 from hw.golden.cache import cache_quantize
+from hw.golden.hadamard import hadamard as golden_hadamard
+from hw.golden.importance import first_attention, importance, token_order
 from hw.golden.norm import normalize
 from hw.golden.quantize import quantize as golden_quantize
 from hw.golden.rope import rotate
 from hw.golden.search import search as golden_search
 from hw.golden.softmax import LOG2_ZERO
 from hw.golden.softmax import softmax as golden_softmax
+from hw.golden.sparsity import drop_positions
 from hw.isa import LINE_BYTES, Opcode
 from sim.stores import Fields, Stores
 
@@ -114,9 +118,15 @@ def quantize(stores: Stores, fields: Fields) -> None:
     def unpack(data: Ints) -> tuple[Ints]:
         return (unpack_factors(data, rounds, stores.config),)
 
-    (factors,) = stores.constant(Opcode.QUANTIZE, fields, ("rounds",), unpack)
+    (factors,) = stores.constant(Opcode.QUANTIZE, fields, ("rounds", "thresholds"), unpack)
     x = stores.vector[stores.rows(fields, "source", rounds)].reshape(rows, -1)
     q, peaks = golden_quantize(x, factors.reshape(-1), 4 if int4 else 8)
+    if fields["thresholds"]:
+        region = stores.region(Opcode.QUANTIZE, fields)
+        thresholds = unpack_thresholds(region, rounds, stores.config)
+        q = drop_positions(q, x, thresholds, stores.config.vector_length)
+    if fields["lists"]:
+        stores.listed = np.array(q.view(np.uint8).reshape(rounds, -1))
     stores.alphas[fields["alphas"] + np.arange(rounds)] = factors
     stores.scales[fields["scales"] + np.arange(rows)] = peaks
     words: Ints = q.view(np.uint8).reshape(rows, rounds, -1)
@@ -175,6 +185,16 @@ def rope(stores: Stores, fields: Fields) -> None:
     stores.emit("rope", address, y)
 
 
+def hadamard(stores: Stores, fields: Fields) -> None:
+    """Hadamard transform of blocks of every row, in place."""
+    words = fields["words"]
+    address = stores.rows(fields, "source", words)
+    x = stores.vector[address].reshape(len(address), -1)
+    y = golden_hadamard(x, fields["length_bits"], fields["shift"])
+    stores.vector[address] = y.reshape(len(y), words, -1)
+    stores.emit("hadamard", address, y)
+
+
 def softmax(stores: Stores, fields: Fields) -> None:
     """Numerators into the operand store, reciprocals into the token scales."""
     rows, words, rounds, heads = (
@@ -193,3 +213,18 @@ def softmax(stores: Stores, fields: Fields) -> None:
     stores.operand[address] = result
     stores.scales[fields["scales"] + row] = reciprocals
     stores.emit("softmax", address, result)
+    if fields["importance"]:
+        entry = fields["entry"] + np.arange(fields["tokens"])
+        attention = first_attention(weights, reciprocals, bool(fields["log2"]))
+        before = None if fields["fresh"] else stores.importance[entry]
+        stores.importance[entry] = importance(attention, heads, before)
+
+
+def order(stores: Stores, fields: Fields) -> None:
+    """Tokens by importance; a beat holds one of them, in ascending position."""
+    address = np.arange(fields["tokens"])
+    tokens = token_order(stores.importance[address], fields["low"], fields["pruned"])
+    stores.order[address] = tokens
+    beats = np.zeros((len(tokens), stores.config.port_bytes), np.uint8)
+    beats[:, 0] = address
+    stores.emit("order", np.argsort(tokens), beats)

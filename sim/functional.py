@@ -25,7 +25,8 @@ ENGINES: Mapping[Opcode, Callable[[Stores, Fields], None]] = {
     Opcode.QUANTIZE: engines.quantize, Opcode.LUT: linear.lut, Opcode.SIMD: linear.simd,
     Opcode.DRAIN: linear.drain, Opcode.ACTIVATE: engines.activate, Opcode.STORE: engines.store,
     Opcode.APPEND: engines.append, Opcode.NORM: engines.norm, Opcode.ROPE: engines.rope,
-    Opcode.SOFTMAX: engines.softmax,
+    Opcode.HADAMARD: engines.hadamard,
+    Opcode.SOFTMAX: engines.softmax, Opcode.ORDER: engines.order,
 }
 
 

@@ -48,6 +48,8 @@ def lut(stores: Stores, fields: Fields) -> None:
     tables, indices = stores.constant(Opcode.LUT, fields, RECORD_FIELDS, unpack)
     group_columns = fields["blocks_per_group"] * config.lanes
     words = stores.operand[fields["operands"] + np.arange(rounds * tokens)]
+    if fields["sparse"]:
+        words = stores.listed
     by_token = words.reshape(rounds, tokens, -1).transpose(1, 0, 2)
     if form.mode == LutMode.ROWGEN:
         x = np.ascontiguousarray(by_token).view(np.int8)

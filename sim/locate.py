@@ -28,11 +28,12 @@ def layer_of(op: str) -> int | None:
 def _place(
     address: int, start: int, words: int, fields: Mapping[str, int], prefix: str = ""
 ) -> tuple[int, int]:
-    """Row and word of an address in a tensor of tokens x heads rows."""
+    """Row and word of an address in a tensor of tokens x heads rows (ordered: token and word)."""
     heads = fields.get("heads", 1)
     stride = fields[f"{prefix}stride"]
     head_stride = fields.get(f"{prefix}head_stride", 0)
-    for row in range(fields["tokens"] * heads):
+    ordered = fields.get("ordered")
+    for row in range(fields["order_tokens"] if ordered else fields["tokens"] * heads):
         first = start + row // heads * stride + row % heads * head_stride
         if 0 <= address - first < words:
             return row, address - first
@@ -45,7 +46,7 @@ def element(
     """[row, input or column] of a beat's byte, or [element] of a linear transfer.
 
     A row is a token, or a head of a token. Of residual pairs the element counts, not its half.
-    APPEND: [byte] from the address field on.
+    APPEND: [byte] from the address field on. ORDER: [place in the order].
     """
     elements = config.word_elements
     if opcode in (Opcode.SEARCH, Opcode.QUANTIZE, Opcode.SOFTMAX):
@@ -54,6 +55,8 @@ def element(
             rows = -(-rows // 2)
         round_, row = divmod(address - fields["operands"], rows)
         return [row, round_ * elements + byte]
+    if opcode == Opcode.ORDER:
+        return [address]
     if opcode == Opcode.LOAD:
         return [(address - fields["destination"]) * elements + byte // 2]
     if opcode == Opcode.STORE:
@@ -66,7 +69,7 @@ def element(
     if opcode == Opcode.NORM:
         row, word = _place(address, fields["destination"], words, fields, "destination_")
         return [row, word * elements + column]
-    if opcode == Opcode.ROPE:
+    if opcode in (Opcode.ROPE, Opcode.HADAMARD):
         row, word = _place(address, fields["source"], words, fields)
         return [row, word * elements + column]
     if opcode == Opcode.GATHER or fields.get("mode") == DrainMode.RESIDUAL:

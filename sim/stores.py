@@ -16,12 +16,14 @@ from compiler.image.access import (
 )
 from hw.config import HardwareConfig
 from hw.fixed import Ints
+from hw.golden.importance import ORDER_ENTRIES
 from hw.isa import LINE_BYTES, Opcode
 
 Fields = Mapping[str, int]
 Constant = TypeVar("Constant")
-TAPS = ("load", "gather", "search", "quantize", "drain", "activate", "norm", "rope", "softmax",
-        "store")
+TAPS = ("load", "gather", "search", "quantize", "drain", "activate", "norm", "rope",
+        "hadamard", "softmax",
+        "order", "store")
 OPERAND_TAPS = ("search", "quantize", "softmax")
 """Taps of the operand store: a byte for each element."""
 CONSTANT_BYTES = 4 << 30
@@ -56,8 +58,8 @@ class Stores:
     """State between instructions.
 
     memory: uint8, written in place; it may be a memory map. record: keep beats. best: index and
-    value of the largest logit so far. index: place of the running instruction in the expanded
-    program.
+    value of the largest logit so far. listed: operand words that the position lists hold. index:
+    place of the running instruction in the expanded program.
     """
 
     def __init__(self, memory: Ints, config: HardwareConfig, record: bool = True) -> None:
@@ -66,6 +68,9 @@ class Stores:
         self.operand = np.zeros((config.operand_words, config.word_elements), np.uint8)
         self.alphas = np.zeros((ALPHA_ENTRIES, config.chunks_per_word), np.uint8)
         self.scales = np.zeros(SCALE_ENTRIES, np.int64)
+        self.listed = np.zeros((0, config.word_elements), np.uint8)
+        self.importance = np.zeros(ORDER_ENTRIES, np.int64)
+        self.order = np.zeros(ORDER_ENTRIES, np.int64)
         self.accumulator = np.zeros(
             (ACCUMULATOR_BANKS, config.accumulator_words, config.lanes), np.int32)
         self.best = 0, 0
@@ -134,7 +139,10 @@ class Stores:
 
     def rows(self, fields: Fields, start: str, words: int, prefix: str = "") -> Ints:
         """Vector memory addresses [rows, words] of an instruction's rows."""
-        token = np.arange(fields["tokens"])[:, None] * fields[f"{prefix}stride"]
+        token = np.arange(fields["tokens"])[:, None]
+        if fields.get("ordered"):
+            token = self.order[fields["order"] + token]
+        token = token * fields[f"{prefix}stride"]
         head = np.arange(fields.get("heads", 1)) * fields.get(f"{prefix}head_stride", 0)
         address: Ints = fields[start] + (token + head).reshape(-1, 1) + np.arange(words)
         return address

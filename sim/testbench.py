@@ -24,7 +24,7 @@ from sim.testbench_text import STROBES, TEMPLATE
 
 TOP = "lutrip_top"
 CHECKED_TAPS = ("load", "gather", "search", "quantize", "drain", "activate", "norm", "rope",
-                "softmax", "store")
+                "hadamard", "softmax", "order", "store")
 """Taps whose beats are compared; ``store`` is the write port of the external memory."""
 ACTIVITY = ("linear_cycles", "linear_beside_others_cycles", "weight_cycles",
             "weight_beside_linear_cycles")

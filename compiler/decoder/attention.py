@@ -8,6 +8,7 @@ from compiler.decoder.quantized import AttentionParameters, Rescale
 from hw.config import HardwareConfig
 from hw.fixed import Ints, round_shift
 from hw.golden.dequant import dequantize
+from hw.golden.importance import first_attention, importance
 from hw.golden.quantize import quantize
 from hw.golden.softmax import LOG2_BITS, NUMERATOR_MAX, log2_weights, softmax
 
@@ -18,12 +19,13 @@ ACTIVATION_BITS = 8
 
 def attend(
     parameters: AttentionParameters, q: Ints, keys: Ints, values: Ints, first: int,
-    hardware: HardwareConfig,
+    hardware: HardwareConfig, scores: Ints | None = None,
 ) -> Ints:
     """Mixed values int16 [T, heads, stride] in steps of o's input.
 
     q: int16 [T, heads, stride], normed and rotated; keys, values: int8 [kv heads, first + T,
-    stride]; first: position of the first query.
+    stride]; first: position of the first query; scores: None, or int64 [T], to which the tokens'
+    importance is added.
     """
     tokens, heads, stride = q.shape
     group = heads // len(keys)
@@ -37,10 +39,13 @@ def attend(
     for head in range(0, heads, step):
         rows, kv = slice(head, head + step), head // group
         sums = dot(q8[:, rows].reshape(-1, stride), keys[kv].T, 127 * 128 * stride)
-        scores = rescaled(sums, parameters.score[kv], peaks[:, rows].reshape(-1))
+        exponents = rescaled(sums, parameters.score[kv], peaks[:, rows].reshape(-1))
         slope = 0 if parameters.slopes is None else parameters.slopes[head]
-        numerators, reciprocals = softmax(scores, positions, parameters.window, slope,
+        numerators, reciprocals = softmax(exponents, positions, parameters.window, slope,
                                           parameters.fraction, parameters.log2)
+        if scores is not None:
+            found = first_attention(numerators, reciprocals, parameters.log2)
+            scores[:] = importance(found, step, scores)
         mixed = mix(parameters, numerators, values[kv], hardware)
         out[:, rows] = rescaled(mixed, parameters.mix[kv], reciprocals).reshape(
             tokens, step, stride)

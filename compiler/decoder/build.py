@@ -89,8 +89,7 @@ class DecoderCompiler:
         if total > decoder.capacity:
             raise CompileError(f"{total} positions exceed the key-value capacity of "
                                f"{decoder.capacity}; give a larger --capacity")
-        first = decoder.layer(0)
-        self.words = residual_words(decoder, first)
+        self.words = max(residual_words(decoder, decoder.layer(i)) for i in decoder.forms)
         for what, words, most in (
             ("the residual", self.words, norm_words_max(self.config)),
             ("a head", decoder.head_words, rope_words_max(self.config)),
@@ -118,8 +117,17 @@ class DecoderCompiler:
 
     def largest_pass(self) -> int:
         """Most tokens of a pass for which the stores hold every pass."""
-        layer = self.decoder.layer(0)
-        tokens = min(self.config.tokens_max, len(self.prompt))
+        most = self.decoder.pass_tokens or self.config.tokens_max
+        tokens = wanted = min(most, len(self.prompt))
+        for index in self.decoder.forms:
+            tokens = self.fitting_tokens(self.decoder.layer(index), tokens)
+        if self.decoder.pass_tokens and tokens < wanted:
+            raise CompileError(f"hardware {self.config.name} holds passes of {tokens} tokens, "
+                               f"token_rule ranks {wanted}; give the rule tokens: {tokens}")
+        return tokens
+
+    def fitting_tokens(self, layer: QuantizedLayer, tokens: int) -> int:
+        """At most ``tokens``: the most for which the stores hold every pass of a layer."""
         while True:
             emitter = self.make_emitter(tokens)
             try:
@@ -186,7 +194,8 @@ class DecoderCompiler:
         """Regions that all layers share."""
         self.progress("embedding and head")
         emitter, decoder = self.emitter, self.decoder
-        emitter.layer(decoder.layer(0), Span(0, 1))
+        for index in decoder.forms:
+            emitter.layer(decoder.layer(index), Span(0, 1))
         emitter.next_token(Span(0, 1))
         parts: dict[str, Iterator[bytes]] = {
             f"{SHARED}embedding": embedding_parts(decoder, self.words)}
@@ -243,6 +252,9 @@ class DecoderCompiler:
                     raise CompileError(f"layer {index} reads longer rows than layer 0; give all "
                                        "layers the same weight groups")
                 tasks, constants = self.emitted(index, layer, Span(0, self.tokens_max))
+                if layer.token_rule is not None:
+                    # A pass may have no int8 rows, but decoding has.
+                    constants = {**self.emitted(index, layer, Span(0, 1))[1], **constants}
                 places, at, data = {}, 0, []
                 for name, make in constants.items():
                     part = make()

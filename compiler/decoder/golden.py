@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,13 @@ import numpy as np
 from compiler.decoder.attention import attend
 from compiler.decoder.golden_linear import PreparedLinear, exact_linear
 from compiler.decoder.quantized import NormParameters, QuantizedDecoder, QuantizedLayer
+from compiler.decoder.token_rule import Ranked, ranked
 from compiler.errors import CompileError
 from hw.fixed import Ints
 from hw.golden import residual as stream
 from hw.golden.activation import activate
 from hw.golden.cache import cache_quantize
+from hw.golden.hadamard import hadamard
 from hw.golden.norm import normalize
 from hw.golden.rope import rotate
 
@@ -45,7 +48,7 @@ class PreparedLayer:
     """A layer with its linears ready to run."""
 
     def __init__(self, layer: QuantizedLayer) -> None:
-        self.layer = layer
+        self.layer, self.low = layer, False
         self.linears = {name: PreparedLinear(linear) for name, linear in layer.linears.items()}
         self.bytes = sum(linear.bytes for linear in self.linears.values())
 
@@ -53,7 +56,14 @@ class PreparedLayer:
         """int16 [T, M] of int16 [T, D]; int32 if ``wide``."""
         if name in self.layer.exact:
             return exact_linear(self.layer.exact[name], x, wide)
-        return self.linears[name](x, wide)
+        rule = self.layer.token_rule if self.low else None
+        return self.linears[name](x, wide, None if rule is None else rule.low.get(name))
+
+    def of_rows(self, low: bool) -> PreparedLayer:
+        """The layer for rows whose inputs of o, gate, up and down are int4 if ``low``."""
+        view = copy.copy(self)
+        view.low = low
+        return view
 
 
 class GoldenDecoder:
@@ -108,8 +118,15 @@ class GoldenDecoder:
         return self.run_layer(self.prepared_layer(index), x, kept, state.length)
 
     def run_layer(self, prepared: PreparedLayer, x: Ints, state: LayerState, first: int) -> Ints:
-        """Residual int32 [T, width] behind a layer of tokens whose first position is ``first``."""
-        layer = prepared.layer
+        """Residual int32 [T, width] behind a layer of tokens whose first position is ``first``.
+
+        Under a token rule they are cut into passes, as the compiler cuts a prompt.
+        """
+        layer, rule = prepared.layer, prepared.layer.token_rule
+        if rule is not None and len(x) > self.decoder.pass_tokens:
+            step = self.decoder.pass_tokens
+            return np.concatenate([self.run_layer(prepared, x[at:at + step], state, first + at)
+                                   for at in range(0, len(x), step)])
         h = normalized(layer.attention_norm, x)
         heads = {name: self._heads(prepared.linear(name, h)) for name in "qkv"}
         for name, norm in (("q", layer.q_norm), ("k", layer.k_norm)):
@@ -117,11 +134,28 @@ class GoldenDecoder:
         last = first + len(x)
         state.keys[:, first:last] = cache_quantize(heads["k"]).transpose(1, 0, 2)
         state.values[:, first:last] = cache_quantize(heads["v"]).transpose(1, 0, 2)
+        scores = None if rule is None or not any(rule.rule.parts(len(x))) else np.zeros(
+            len(x), np.int64)
         mixed = attend(layer.attention, heads["q"], state.keys[:, :last],
-                       state.values[:, :last], first, self.decoder.hardware)
+                       state.values[:, :last], first, self.decoder.hardware, scores)
+        if rule is not None and scores is not None:
+            return self._ranked(prepared, x, mixed.reshape(len(x), -1), ranked(rule.rule, scores))
         x = stream.add(x, prepared.linear("o", mixed.reshape(len(x), -1), wide=True))
         h = normalized(layer.mlp_norm, x)
         return stream.add(x, prepared.linear("down", self._hidden(prepared, h), wide=True))
+
+    def _ranked(self, prepared: PreparedLayer, x: Ints, mixed: Ints, tokens: Ranked) -> Ints:
+        """Residual behind o and the MLP where the tokens take different activations, or none."""
+        x = x.copy()
+        for rows, low in tokens.attended:
+            y = prepared.of_rows(low).linear("o", mixed[rows], wide=True)
+            x[rows] = stream.add(x[rows], y)
+        h = normalized(prepared.layer.mlp_norm, x)
+        for rows, low in tokens.kept:
+            part = prepared.of_rows(low)
+            y = part.linear("down", self._hidden(part, h[rows]), wide=True)
+            x[rows] = stream.add(x[rows], y)
+        return x
 
     def run(self, tokens: Sequence[int] | Ints, state: KeyValues) -> Ints:
         """Residual behind the last layer, int32 [T, width]; the state then holds the tokens."""
@@ -172,6 +206,11 @@ class GoldenDecoder:
 
     def _hidden(self, prepared: PreparedLayer, h: Ints) -> Ints:
         """Input of down."""
+        y, rotation = self._activated(prepared, h), prepared.layer.activation.rotation
+        return y if rotation is None else hadamard(y, rotation.length_bits, rotation.shift)
+
+    def _activated(self, prepared: PreparedLayer, h: Ints) -> Ints:
+        """Results of the MLP's function."""
         function, up = prepared.layer.activation, prepared.linear("up", h)
         if not function.gated:
             return activate(up, function.base, function.delta, None, 0)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.decoder.quantized import FloatLinear
-from compiler.quant.quantized import Lut2dLinear, QuantizedLinear, RowgenLinear
+from compiler.decoder.token_rule import LOW_BITS
+from compiler.quant.quantized import Dequantization, Lut2dLinear, QuantizedLinear, RowgenLinear
 from hw.fixed import Ints, saturate, saturate16
 from hw.golden.dequant import INT32_MAX, dequantize, dequantize32
 from hw.golden.lookup import ROW_OFFSET, table_sums
 from hw.golden.multiplier import group_sums
 from hw.golden.quantize import quantize
 from hw.golden.search import search
+from hw.golden.sparsity import drop_positions
 
 
 class PreparedLinear:
@@ -32,16 +34,19 @@ class PreparedLinear:
             self.minima = (np.zeros_like(linear.scales) if linear.minima is None
                            else linear.minima)
 
-    def __call__(self, x: Ints, wide: bool) -> Ints:
-        """int16 [T, M] of int16 [T, D] in the linear's channel order; int32 if ``wide``."""
-        sums, scales = self.sums(x)
-        steps = self.linear.dequantization
+    def __call__(self, x: Ints, wide: bool, low: Dequantization | None = None) -> Ints:
+        """int16 [T, M] of int16 [T, D] in the linear's channel order; int32 if ``wide``.
+
+        low: the dequantization behind int4 activations, which they are then.
+        """
+        sums, scales = self.sums(x, None if low is None else LOW_BITS)
+        steps = self.linear.dequantization if low is None else low
         run = dequantize32 if wide else dequantize
         return run(sums, steps.zero, steps.multiplier, steps.bias, steps.shift1, steps.shift2,
                    scales if steps.token_scale else None, steps.bias_shift)
 
-    def sums(self, x: Ints) -> tuple[Ints, Ints | None]:
-        """Accumulator [T, M] and the tokens' scales."""
+    def sums(self, x: Ints, bits: int | None = None) -> tuple[Ints, Ints | None]:
+        """Accumulator [T, M] and the tokens' scales; bits: of integer inputs, or the linear's."""
         linear = self.linear
         if isinstance(linear, Lut2dLinear):
             positions, _, length = linear.input.centroids.shape
@@ -49,7 +54,11 @@ class PreparedLinear:
             codes = search(vectors, linear.input.centroids, linear.input.l2)
             return table_sums(codes, linear.tables, linear.indices, linear.group_columns), None
         q, peaks = quantize(filled(x, len(linear.input.order)), linear.input.alphas,
-                            linear.input.bits)
+                            bits or linear.input.bits)
+        skip = linear.input.skip
+        if skip is not None and skip.thresholds is not None:
+            q = drop_positions(q, filled(x, len(linear.input.order)), skip.thresholds,
+                               skip.vector_length)
         if isinstance(linear, RowgenLinear):
             inputs, columns = self.weights.shape[1], len(self.weights)
             products = group_sums(
@@ -82,6 +91,10 @@ def filled(x: Ints, inputs: int) -> Ints:
 
 def exact_linear(linear: FloatLinear, x: Ints, wide: bool) -> Ints:
     """The float linear, rounded to output steps."""
+    if linear.skip is not None and linear.skip.thresholds is not None:
+        full = filled(x, len(linear.skip.thresholds))
+        x = drop_positions(full, full, linear.skip.thresholds,
+                           linear.skip.vector_length)[:, :x.shape[1]]
     y = (x.astype(np.float32) * np.float32(linear.x_scale)) @ linear.weight.T + linear.bias
     steps = np.round(y.astype(np.float64) / linear.y_scale).astype(np.int64)
     return saturate(steps, INT32_MAX).astype(np.int32) if wide else saturate16(steps)

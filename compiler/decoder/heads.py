@@ -29,6 +29,23 @@ def head_rows(order: Ints, heads: int, head_width: int) -> Ints:
     return np.where(order >= 0, starts + order, -1).reshape(-1)
 
 
+def linear_rows(architecture: Architecture, linear: str, stride: int) -> Ints:
+    """Row of a linear's weight at each place of its output in vector memory, -1 where none is."""
+    if linear in ("q", "k", "v"):
+        count = architecture.heads if linear == "q" else architecture.kv_heads
+        order = element_order(architecture, stride, rotary=linear != "v")
+        return head_rows(order, count, architecture.head_width)
+    return np.arange(architecture.ffn_width if linear in ("gate", "up") else architecture.width)
+
+
+def linear_columns(architecture: Architecture, linear: str, stride: int) -> Ints | None:
+    """Column of a linear's weight at each place of its input, -1 where none is; None: as it is."""
+    if linear != "o":
+        return None
+    order = element_order(architecture, stride, rotary=False)
+    return head_rows(order, architecture.heads, architecture.head_width)
+
+
 def take(values: Floats, rows: Ints) -> Floats:
     """Rows of an array, zeros where the row is -1."""
     there = (rows >= 0).reshape(-1, *[1] * (values.ndim - 1))

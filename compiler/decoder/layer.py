@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,26 +17,31 @@ from compiler.activation_table import (
     int16_inputs,
 )
 from compiler.decoder import heads
+from compiler.decoder.balance import key_divisors
 from compiler.decoder.gate import gate_range
 from compiler.decoder.linears import LinearGroup, migrates
 from compiler.decoder.quantized import (
     ActivationParameters,
     AttentionParameters,
     FloatLinear,
+    HadamardParameters,
     NormParameters,
     QuantizedLayer,
     Rescale,
 )
 from compiler.decoder.scaling import activation_scale, norm_parameters, rescale
+from compiler.decoder.token_rule import layer_rule
 from compiler.errors import CompileError
 from compiler.expression import Floats
 from compiler.float_layer import Weights
 from compiler.lower.linear import channel_order
 from compiler.model import Architecture, QuantizedBlocks
+from compiler.orthogonal import hadamard_blocks
 from compiler.quant.quantized import QuantizedLinear
 from compiler.quant.quantizer import LinearSpec
 from compiler.quant.scales import int16_scale
 from compiler.quant.scheme import SchemeMap
+from compiler.quant.weights import QuantizedWeights
 from hw.config import ALPHA_MAX, HardwareConfig
 from hw.fixed import INT16_MAX, Ints
 from hw.golden.cache import CACHE_SHIFT
@@ -61,7 +67,8 @@ VALUE_FLOOR = 0.01
 class LayerContext:
     """What all layers share.
 
-    residual_scale: step of the residual. stride: places of a head. exact: linears stay float.
+    residual_scale: step of the residual. stride: places of a head. exact: linears stay float;
+    with ``both`` they are quantized beside.
     """
 
     architecture: Architecture
@@ -71,6 +78,7 @@ class LayerContext:
     residual_scale: float
     stride: int
     exact: bool
+    both: bool = False
 
 
 def not_zero(peaks: Floats) -> Floats:
@@ -87,15 +95,17 @@ class LayerQuantizer:
     """Quantizes the parts of one layer.
 
     weights: the layer's tensors; blocks: the file's own integers by linear, None where it has
-    floats; made: float tensors of the calibration text (`compiler.float_layer.run_layer`).
+    floats; made: float tensors of the calibration text (`compiler.float_layer.run_layer`); ready:
+    weights that `compiler.decoder.weights` has quantized.
     """
 
     def __init__(
         self, context: LayerContext, index: int, weights: Weights,
         blocks: Mapping[str, QuantizedBlocks | None], made: Mapping[str, Floats],
+        ready: Mapping[str, QuantizedWeights],
     ) -> None:
-        self.context, self.name = context, f"layers.{index}"
-        self.weights, self.blocks, self.made = weights, blocks, made
+        self.context, self.index, self.name = context, index, f"layers.{index}"
+        self.weights, self.blocks, self.made, self.ready = weights, blocks, made, ready
         self.linears: dict[str, QuantizedLinear] = {}
         self.exact: dict[str, FloatLinear] = {}
 
@@ -109,14 +119,15 @@ class LayerQuantizer:
         return LinearSpec(
             name=f"{self.name}.{linear}", input_name=linear, weight=weight,
             bias=None if bias is None else heads.take(bias, rows),
-            blocks=heads.take_blocks(blocks, rows), scheme=self.context.scheme.of(linear))
+            blocks=heads.take_blocks(blocks, rows),
+            scheme=self.context.scheme.of(linear, self.index), weights=self.ready.get(linear))
 
     def add(self, group: LinearGroup, linear: str, spec: LinearSpec, y_scale: Floats,
             wide: bool = False) -> None:
-        """Quantize a linear on its group's input, or keep it float."""
+        """Quantize a linear on its group's input, or keep it float, or both."""
         if self.context.exact:
             self.exact[linear] = group.exact(spec, y_scale)
-        else:
+        if not self.context.exact or self.context.both:
             self.linears[linear] = group.quantize(spec, y_scale, wide)
 
     def norm(self, name: str, migration: Floats, y_scale: float) -> NormParameters:
@@ -138,10 +149,16 @@ class LayerQuantizer:
             x_scale=x_scale, y_scale=y_scale, epsilon=architecture.norm_epsilon, center=False,
             name=f"{self.name}.{name}_norm")
 
-    def head_peaks(self, name: str) -> Floats:
-        """Largest magnitudes of q or k, behind its norm, by key-value head."""
+    def head_peaks(self, name: str, divisors: Floats) -> Floats:
+        """Largest magnitudes of q or k, behind its norm, by key-value head.
+
+        divisors: what its elements are divided by, [kv heads, head width].
+        """
         names = [f"{name}_normed", f"{name}_rotated"]
-        peaks = np.max([np.abs(self.made[part]).max(axis=(0, 2)) for part in names], axis=0)
+        shared = self.made[names[0]].shape[1] // len(divisors)
+        by_head = np.repeat(divisors, shared, axis=0)
+        peaks = np.max([np.abs(self.made[part] / by_head).max(axis=(0, 2)) for part in names],
+                       axis=0)
         peaks = peaks.reshape(self.context.architecture.kv_heads, -1).max(axis=1)
         if self.context.architecture.qk_norm:
             peaks = np.full_like(peaks, peaks.max())
@@ -172,8 +189,12 @@ class LayerQuantizer:
             for name, order, count in (("q", rotary, architecture.heads),
                                        ("k", rotary, architecture.kv_heads),
                                        ("v", plain, architecture.kv_heads))}
-        steps = {"q": self.head_peaks("q") * QUERY_HEADROOM / INT16_MAX,
-                 "k": peak_steps(self.head_peaks("k"))}
+        of_keys = np.ones((architecture.kv_heads, width), np.float32)
+        if not architecture.qk_norm:
+            of_keys = key_divisors(architecture, self.made["q_rotated"], self.made["k_rotated"])
+        steps = {"q": self.head_peaks("q", 1 / of_keys) * QUERY_HEADROOM / INT16_MAX,
+                 "k": peak_steps(self.head_peaks("k", of_keys))}
+        placed = np.where(rotary >= 0, of_keys[:, rotary], 1)
         columns = heads.head_rows(plain, architecture.heads, width)
         o = self.spec("o", np.arange(architecture.width), columns)
         mixed = heads.take(self.made["attention_output"].T, columns).T
@@ -193,8 +214,10 @@ class LayerQuantizer:
                 step = np.full_like(step, before)
             by_head = np.repeat(step, count // len(step))[:, None]
             order = plain if name == "v" else rotary
-            if name == "v":
-                by_head = by_head * of_values
+            if name == "q":
+                by_head = by_head / np.repeat(placed, sharing, axis=0)
+            else:
+                by_head = by_head * (of_values if name == "v" else placed)
             self.add(group, name, spec, np.where(order >= 0, by_head, np.inf).reshape(-1))
         self.add(out, "o", o, np.full(architecture.width, context.residual_scale), wide=True)
         return (self.norm("attention_norm", group.migration, group.x_scale), norms["q"],
@@ -233,7 +256,8 @@ class LayerQuantizer:
     def mlp(self) -> tuple[NormParameters, ActivationParameters]:
         """gate, up and down, the function between, and their norm."""
         context, architecture = self.context, self.context.architecture
-        hidden = self.hidden()
+        activated, rotation = self.activated(), architecture.hidden_rotation
+        hidden = hadamard_blocks(activated, rotation) if rotation else activated
         down = self.spec("down", np.arange(architecture.width))
         names = ("gate", "up") if architecture.gated else ("up",)
         folds, least, fixed = np.ones(architecture.ffn_width), 0.0, None
@@ -249,13 +273,20 @@ class LayerQuantizer:
             # The table has values for every input, whatever the calibration text reaches.
             values = function_of(self.function)(int16_inputs() * scales["up"])
             least = float(np.abs(values).max()) / (INT16_MAX - 2)
-        out = LinearGroup(context.hardware, hidden, [down], ordered=True,
-                          fixed=fixed, least_scale=least)
+        if rotation:
+            # Scales and an order of the channels would come before the rotation.
+            fixed = np.ones(architecture.ffn_width, np.float32)
+        out = LinearGroup(context.hardware, hidden, [down], ordered=not rotation, fixed=fixed,
+                          least_scale=least / math.sqrt(rotation or 1))
         self.add(out, "down", down, np.full(architecture.width, context.residual_scale), wide=True)
         order = np.arange(architecture.ffn_width)
-        if not context.exact:
+        if "down" in self.linears:
             order = channel_order(self.linears["down"], architecture.ffn_width)
-        specs = {name: self.spec(name, order) for name in names}
+        if context.both:
+            of_floats = self.exact["down"]
+            self.exact["down"] = dataclasses.replace(
+                of_floats, weight=np.ascontiguousarray(of_floats.weight[:, order]))
+        specs = {name: self.ordered(self.spec(name, order), order) for name in names}
         group = LinearGroup(context.hardware, self.made["mlp_input"], list(specs.values()))
         if architecture.gated:
             scales["up"] = activation_scale(self.made["up"] * (folds / out.migration))
@@ -267,27 +298,52 @@ class LayerQuantizer:
                 y_scale *= (out.migration / folds)[order]
             self.add(group, name, spec, y_scale)
         return (self.norm("mlp_norm", group.migration, group.x_scale),
-                self.activation(scales, out.x_scale))
+                self.activation(scales, out.x_scale, max(least, activation_scale(activated))))
+
+    def ordered(self, spec: LinearSpec, order: Ints) -> LinearSpec:
+        """The spec with its quantized weights' rows in down's order of the channels."""
+        if spec.weights is None or np.array_equal(order, np.arange(len(order))):
+            return spec
+        try:
+            return dataclasses.replace(spec, weights=spec.weights.rows(order))
+        except ValueError:
+            raise CompileError(
+                f"{spec.name}: down's channel order does not keep the groups of "
+                f"{spec.scheme.name}; give it larger group_columns, or down trip_max 0") from None
 
     @property
     def function(self) -> str:
         """Name or expression of the MLP's function."""
         return self.context.scheme.activation or self.context.architecture.activation
 
-    def hidden(self) -> Floats:
-        """Input of down on the calibration text, with the function that the scheme chooses."""
-        name = self.context.scheme.activation
+    def activated(self) -> Floats:
+        """Result of the MLP's function, which the scheme may choose, on the calibration text."""
+        name, rotation = self.context.scheme.activation, self.context.architecture.hidden_rotation
         if name is None:
-            return self.made["mlp_hidden"]
+            hidden = self.made["mlp_hidden"]
+            return hadamard_blocks(hidden, rotation) if rotation else hidden
         function, of_factor = function_of(name), FACTORS.get(name)
         if not self.context.architecture.gated:
             return function(self.made["up"]).astype(np.float32)
         up = self.made["up"] if of_factor is None else of_factor(self.made["up"])
         return (function(self.made["gate"]) * up).astype(np.float32)
 
-    def activation(self, scales: Mapping[str, float], out_scale: float) -> ActivationParameters:
-        """Table of the MLP's function between the given steps."""
+    def activation(
+        self, scales: Mapping[str, float], hidden_scale: float, least_scale: float
+    ) -> ActivationParameters:
+        """Table of the MLP's function from the given steps, and the rotation behind it.
+
+        hidden_scale: step of down's input; least_scale: what the table's own step is at least
+        where a rotation follows, whose shift makes up for the difference.
+        """
         architecture, name = self.context.architecture, self.function
+        out_scale, rotation = hidden_scale, None
+        if length := architecture.hidden_rotation:
+            # A token's peak falls to no less than 1 / sqrt(length) of itself.
+            most = hidden_scale * math.sqrt(length)
+            shift = max(0, math.floor(math.log2(most / least_scale)))
+            rotation = HadamardParameters(length_bits=length.bit_length() - 1, shift=shift)
+            out_scale = most / 2.0**shift
         function, factor = function_of(name), FACTORS.get(name)
         if not architecture.gated:
             if abs(float(function(np.zeros(1))[0])) > out_scale / 2:
@@ -297,12 +353,12 @@ class LayerQuantizer:
                 raise CompileError(f"activation {name} needs an MLP with a gate")
             table = function_table(function, scales["up"], out_scale)
             return ActivationParameters(base=table.base, delta=table.delta, shift=0, gated=False,
-                                        worst_error=table.worst_error)
+                                        worst_error=table.worst_error, rotation=rotation)
         table, shift = gated_table(function, scales["gate"], scales["up"], out_scale)
         of_up = None if factor is None else function_table(factor, scales["up"], scales["up"])
         return ActivationParameters(
             base=table.base, delta=table.delta, shift=shift, gated=True,
-            worst_error=table.worst_error,
+            worst_error=table.worst_error, rotation=rotation,
             factor_base=None if of_up is None else of_up.base,
             factor_delta=None if of_up is None else of_up.delta)
 
@@ -312,4 +368,6 @@ class LayerQuantizer:
         mlp_norm, activation = self.mlp()
         return QuantizedLayer(
             attention_norm=attention_norm, mlp_norm=mlp_norm, q_norm=q_norm, k_norm=k_norm,
-            linears=self.linears, attention=attention, activation=activation, exact=self.exact)
+            linears=self.linears, attention=attention, activation=activation, exact=self.exact,
+            token_rule=layer_rule(self.context.scheme.token_rule, self.index, self.name,
+                                  self.linears))

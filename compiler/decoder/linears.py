@@ -11,6 +11,7 @@ import numpy as np
 from compiler.decoder.quantized import FloatLinear
 from compiler.decoder.scaling import activation_scale
 from compiler.expression import Floats
+from compiler.quant.activation_codebooks import search_divisors
 from compiler.quant.quantized import IntegerInput, QuantizedLinear, SearchInput
 from compiler.quant.quantizer import (
     LinearSpec,
@@ -20,8 +21,9 @@ from compiler.quant.quantizer import (
     quantize_linear,
 )
 from compiler.quant.scales import OutputScale
-from compiler.quant.scheme import Scheme, SimdScheme
+from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme, SimdScheme
 from compiler.quant.simd import runs_native
+from compiler.quant.weights import VectorWeights
 from hw.config import HardwareConfig
 
 STRENGTHS = (0.0, 0.45, 0.6, 0.75, 0.9)
@@ -42,6 +44,11 @@ def migrates(scheme: Scheme, spec: LinearSpec) -> bool:
     """Whether scale may move into the weights: only int8 ones made from floats bear it."""
     return (isinstance(scheme, SimdScheme) and scheme.weight_bits == 8
             and not runs_native(spec.blocks, scheme))
+
+
+def searches(spec: LinearSpec) -> bool:
+    """Whether the input takes the codebooks to which the weights were fitted."""
+    return isinstance(spec.weights, VectorWeights) and spec.weights.centroids is not None
 
 
 def rounded(x: Floats, width: int) -> Floats:
@@ -65,6 +72,10 @@ def migration_of(x: Floats, specs: Sequence[LinearSpec]) -> Floats:
     Ones where a linear does not allow it.
     """
     ones = np.ones(x.shape[1], np.float32)
+    if specs and all(searches(spec) for spec in specs):
+        length = max(spec.scheme.vector_length for spec in specs
+                     if isinstance(spec.scheme, Lut2dScheme))
+        return search_divisors([spec.weight for spec in specs], length)
     if not specs or not all(migrates(spec.scheme, spec) for spec in specs):
         return ones
     token_peaks = np.abs(x).max(axis=1, keepdims=True)
@@ -114,7 +125,7 @@ class LinearGroup:
         self, hardware: HardwareConfig, x: Floats, specs: Sequence[LinearSpec],
         ordered: bool = False, fixed: Floats | None = None, least_scale: float = 0.0,
     ) -> None:
-        self.hardware, self.ordered = hardware, ordered
+        self.hardware, self.ordered, self.specs = hardware, ordered, specs
         self.migration = migration_of(x, specs) if fixed is None else fixed
         self.x = (x / self.migration).astype(np.float32)
         self.x_scale = max(activation_scale(self.x), least_scale)
@@ -122,7 +133,8 @@ class LinearGroup:
 
     def scaled(self, spec: LinearSpec) -> LinearSpec:
         """The linear for the divided input."""
-        return dataclasses.replace(spec, weight=spec.weight * self.migration, input_name="x")
+        return dataclasses.replace(spec, weight=spec.weight * self.migration, input_name="x",
+                                   divisors=self.migration)
 
     def quantize(self, spec: LinearSpec, y_scale: OutputScale, wide: bool) -> QuantizedLinear:
         """One of the linears; raises CompileError when it does not fit the hardware."""
@@ -134,12 +146,20 @@ class LinearGroup:
         """The input as a linear's scheme wants it; linears that agree share one."""
         key = input_key(spec)
         if key not in self.sources:
+            sharing = [self.scaled(other) for other in self.specs
+                       if input_key(other)[1:] == key[1:]]
             self.sources[key] = quantize_input(spec, self.x, self.x_scale, self.hardware,
-                                               self.ordered)
+                                               self.ordered, sharing)
         return self.sources[key]
 
     def exact(self, spec: LinearSpec, y_scale: Floats) -> FloatLinear:
         """The linear in float."""
         bias = np.zeros(len(spec.weight), np.float32) if spec.bias is None else spec.bias
-        return FloatLinear(weight=self.scaled(spec).weight, bias=bias, x_scale=self.x_scale,
-                           y_scale=y_scale)
+        scaled, skip = self.scaled(spec), None
+        if isinstance(spec.scheme, RowgenScheme) and spec.scheme.skips:
+            check_fits(spec, self.hardware)
+            source = self.source(scaled)
+            assert isinstance(source, IntegerInput)
+            skip = source.skip
+        return FloatLinear(weight=scaled.weight, bias=bias, x_scale=self.x_scale,
+                           y_scale=y_scale, skip=skip)

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from compiler import float_layer
 from compiler.decoder import heads
+from compiler.decoder.forms import form_of
 from compiler.decoder.layer import LayerContext, LayerQuantizer
 from compiler.decoder.layer_store import MEMORY_BYTES, LayerStore
 from compiler.decoder.linears import LinearGroup
 from compiler.decoder.quantized import FloatLinear, QuantizedDecoder
 from compiler.decoder.scaling import embedding_steps, norm_parameters, residual_step, to_steps
+from compiler.decoder.token_rule import pass_tokens
+from compiler.decoder.weights import calibrate_weights, needs_calibration, weight_store
 from compiler.errors import CompileError
 from compiler.expression import Floats
-from compiler.model import LINEARS, Model
+from compiler.model import BLOCK, LINEARS, Architecture, Model
 from compiler.quant.quantized import IntegerInput, SimdLinear
 from compiler.quant.quantizer import LinearSpec
+from compiler.quant.rounding import round_to_nearest
 from compiler.quant.scheme import Lut2dScheme, SchemeMap, SimdScheme
-from compiler.quant.simd import round_to_groups, simd_linear
+from compiler.quant.simd import simd_linear
+from compiler.quant.weights import GroupedWeights
+from compiler.residual_order import READERS, order_within, reordered_model
+from compiler.rotation import rotated_model
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.golden.dequant import INT32_MAX
 
 WINDOW = 512
 """Tokens of a calibration window."""
+RANGE_WINDOWS = 8
+"""Calibration windows that scales and activation codebooks come from; weights take all."""
 ROWS = 8192
 """Rows of the embedding or head in float at once."""
 SAMPLE_ROWS = 1024
@@ -39,16 +49,19 @@ Progress = Callable[[str], None]
 def quantize_decoder(
     model: Model, scheme: SchemeMap, hardware: HardwareConfig, calibration: Sequence[int],
     capacity: int, *, exact: bool = False, memory_bytes: int = MEMORY_BYTES,
-    progress: Progress = lambda text: None,
+    work: Path | None = None, progress: Progress = lambda text: None,
 ) -> QuantizedDecoder:
     """Integers of a model for one hardware and one scheme.
 
-    calibration: tokens that scales and codebooks come from. capacity: positions of the key-value
-    cache. exact: linears stay float, only to measure what the fixed-point parts cost.
+    calibration: tokens that scales and codebooks come from. work: folder that keeps quantized
+    weights, so that quantizing goes on where it was interrupted. capacity: positions of the
+    key-value cache. exact: linears stay float, only to measure what the fixed-point parts cost.
     memory_bytes: layers beyond these lie in a temporary folder. The head is int8 on the
     multiplier array under every scheme. Only one layer is in float at a time. Raises CompileError
     in one line for what the hardware or the scheme cannot hold.
     """
+    scheme.check_layers(model.architecture.layers)
+    model = rotated_model(model, scheme, hardware)
     architecture = model.architecture
     if not hardware.simd:
         raise CompileError(f"hardware {hardware.name} has no multiplier array (simd), which "
@@ -63,14 +76,22 @@ def quantize_decoder(
     if not windows:
         raise CompileError("the calibration text is empty")
     stride = -(-architecture.head_width // hardware.word_elements) * hardware.word_elements
-    peak = _residual_peak(model, windows, progress)
-    tables = any(isinstance(scheme.of(name), Lut2dScheme) for name in ("o", "down"))
+    peak, sizes = _survey(model, windows[:RANGE_WINDOWS], progress)
+    order = _residual_order(architecture, scheme, sizes)
+    if order is not None:
+        model = reordered_model(model, order)
+    weights_of = weight_store(model, scheme, stride, windows, work)
+    if not exact and needs_calibration(model, scheme):
+        calibrate_weights(model, scheme, stride, windows, weights_of, progress)
+    windows = windows[:RANGE_WINDOWS]
+    tables = any(isinstance(part, Lut2dScheme) for name in ("o", "down")
+                 for part in scheme.every(name))
     context = LayerContext(
         architecture=architecture, scheme=scheme, hardware=hardware, capacity=capacity,
         residual_scale=residual_step(peak, architecture.width, architecture.norm_epsilon,
                                      tables and not exact),
         stride=stride, exact=exact)
-    layers = LayerStore(memory_bytes)
+    layers, forms = LayerStore(memory_bytes), dict[Hashable, int]()
     states = [float_layer.embed(model, window) for window in windows]
     for index in range(architecture.layers):
         progress(f"quantizing layer {index + 1} of {architecture.layers}")
@@ -80,7 +101,10 @@ def quantize_decoder(
         made = {name: np.concatenate([part[name] for _, part in done]) for name in done[0][1]}
         blocks = {name: model.blocks(f"layers.{index}.{name}.weight") for name in LINEARS
                   if f"{name}.weight" in weights}
-        layers.append(LayerQuantizer(context, index, weights, blocks, made).layer())
+        ready = weights_of(index) if len(weights_of) else {}
+        layer = LayerQuantizer(context, index, weights, blocks, made, ready).layer()
+        forms.setdefault(form_of(layer), index)
+        layers.append(layer)
     progress("quantizing the head")
     hidden = np.concatenate([float_layer.final_hidden(model, state) for state in states])
     scheme_of_head = SimdScheme(name="head", weight_bits=HEAD_BITS, act_bits=8,
@@ -108,22 +132,44 @@ def quantize_decoder(
         residual_scale=scale, residual_peak=peak, embedding=embedding, embedding_shift=shift,
         position_embedding=places, position_shift=place_shift,
         rotations=heads.rotations(architecture, capacity, stride), layer=layers,
-        final_norm=final_norm, head=head, exact_head=exact_head)
+        final_norm=final_norm, head=head, exact_head=exact_head, forms=list(forms.values()),
+        pass_tokens=0 if exact else pass_tokens(scheme.token_rule, architecture, hardware),
+        rotated=scheme.rotation != "none", residual_order=order)
 
 
-def _residual_peak(model: Model, windows: Sequence[Ints], progress: Progress) -> float:
-    """Largest magnitude of the residual on the calibration text."""
+def _survey(
+    model: Model, windows: Sequence[Ints], progress: Progress
+) -> tuple[float, Floats]:
+    """Largest magnitude of the residual on the calibration text, and its channels' sizes.
+
+    A channel's size is its usual share of a norm's output, in powers of two: the mean over layers
+    of the logarithms of the root mean squares.
+    """
     states = [float_layer.embed(model, window) for window in windows]
     peak = max(float(np.abs(state).max()) for state in states)
+    sizes = np.zeros(model.architecture.width)
     for index in range(model.architecture.layers):
         progress(f"calibrating layer {index + 1} of {model.architecture.layers}")
         weights = float_layer.layer_weights(model, index)
         done = [float_layer.run_layer(model.architecture, weights, state) for state in states]
         states = [state for state, _ in done]
         peak = max(peak, *(float(made["residual_peak"][0]) for _, made in done))
+        for name in ("attention_input", "mlp_input"):
+            squares = np.mean([np.square(made[name]).mean(axis=0) for _, made in done], axis=0)
+            sizes += np.log2(squares + 1e-12) / 2
     if not np.isfinite(peak):
         raise CompileError(f"{model.source}: the float model overflows on the calibration text")
-    return peak
+    return peak, sizes
+
+
+def _residual_order(
+    architecture: Architecture, scheme: SchemeMap, sizes: Floats
+) -> Ints | None:
+    """Order of the residual's channels that suits channel exponents, or None without any."""
+    units = [min(BLOCK, part.group) if part.native_blocks else part.group
+             for name in READERS if name in architecture.linears for part in scheme.every(name)
+             if isinstance(part, SimdScheme) and part.trip_max]
+    return order_within(sizes, min(units)) if units else None
 
 
 def _embedded(model: Model, tokens: Ints) -> Floats:
@@ -160,22 +206,20 @@ def _head(
     model: Model, group: LinearGroup, sample: LinearSpec, scheme: SimdScheme, exact: bool
 ) -> tuple[SimdLinear, FloatLinear | None]:
     """The head in int8, rounded some rows at a time; its logit step is a power of two."""
-    codes, scales, peak = [], [], 0.0
-    vocabulary, width = model.architecture.vocabulary, model.architecture.width
+    parts, peak, vocabulary = [], 0.0, model.architecture.vocabulary
     for at in range(0, vocabulary, ROWS):
         rows = model.rows("head", np.arange(at, min(at + ROWS, vocabulary))) * group.migration
         if not np.isfinite(rows).all():
             raise CompileError("head: weights are not finite")
         peak = max(peak, float(np.abs(group.x @ rows.T).max()))
-        filled = np.pad(rows, ((0, 0), (0, -width % scheme.group)))
-        made = round_to_groups(filled, HEAD_BITS, scheme.group)
-        codes.append(made[0])
-        scales.append(made[1])
+        parts.append(round_to_nearest(rows, HEAD_BITS, scheme.group))
     step = 2.0 ** np.ceil(np.log2((peak or 1.0) * LOGIT_HEADROOM / INT32_MAX))
     source = group.source(sample)
     assert isinstance(source, IntegerInput)
-    head = simd_linear("head", np.concatenate(codes), np.concatenate(scales), None, None, source,
-                       HEAD_BITS, scheme.group, float(step), wide=True)
+    whole = GroupedWeights(codes=np.concatenate([part.codes for part in parts]),
+                           scales=np.concatenate([part.scales for part in parts]), minima=None,
+                           inputs=model.architecture.width)
+    head = simd_linear("head", whole, None, source, HEAD_BITS, float(step), wide=True)
     if not exact:
         return head, None
     weight = model.tensor("head") * group.migration

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from compiler.decoder.token_rule import LayerRule
 from compiler.expression import Floats
 from compiler.model import Architecture
-from compiler.quant.quantized import QuantizedLinear, SimdLinear
+from compiler.quant.quantized import PositionSkip, QuantizedLinear, SimdLinear
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 
@@ -62,12 +63,20 @@ class AttentionParameters:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HadamardParameters:
+    """Arguments of `hw.golden.hadamard.hadamard`."""
+
+    length_bits: int
+    shift: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActivationParameters:
     """Function table of the MLP: base, delta int16 [256]; shift of the product if ``gated``.
 
     worst_error: largest error of the table over all inputs, in units of the function's value.
     factor_base, factor_delta: table that up takes before the product, by an ACTIVATE of its own
-    that is not gated (dReLU), or None.
+    that is not gated (dReLU), or None. rotation: of the results, or None.
     """
 
     base: Ints
@@ -77,19 +86,22 @@ class ActivationParameters:
     worst_error: float
     factor_base: Ints | None = None
     factor_delta: Ints | None = None
+    rotation: HadamardParameters | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FloatLinear:
     """A linear in float, for evaluation: int16 steps of ``x_scale`` to steps of ``y_scale`` [M].
 
-    weight: float32 [M, D]; bias: float32 [M]; a column whose step is infinite is 0.
+    weight: float32 [M, D]; bias: float32 [M]; a column whose step is infinite is 0. skip: inputs
+    below its thresholds count as 0, or None.
     """
 
     weight: Floats
     bias: Floats
     x_scale: float
     y_scale: Floats
+    skip: PositionSkip | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +124,7 @@ class QuantizedLayer:
     attention: AttentionParameters
     activation: ActivationParameters
     exact: Mapping[str, FloatLinear] = field(default_factory=dict)
+    token_rule: LayerRule | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +138,11 @@ class QuantizedDecoder:
     rotations: int16 [capacity, head_stride], cos and sin of `hw.golden.rope`, or None.
     layer: quantized layer i. head: vocabulary columns, its ``y_scale`` is the logit step.
     capacity: positions of the key-value cache. exact_head: as `QuantizedLayer.exact`.
+    pass_tokens: tokens of a prefill pass, which a token rule ranks among themselves; 0 without
+    a rule: then passes of any length give the same.
+    forms: layers of which one stands for every layer in sizes (`compiler.decoder.forms`).
+    residual_order: the model's channel at each place of the residual, or None: as it is.
+    rotated: residual and values are those of the model that `compiler.rotation` makes of it.
     """
 
     architecture: Architecture
@@ -142,6 +160,10 @@ class QuantizedDecoder:
     final_norm: NormParameters
     head: SimdLinear
     exact_head: FloatLinear | None = None
+    pass_tokens: int = 0
+    forms: Sequence[int] = (0,)
+    rotated: bool = False
+    residual_order: Ints | None = None
 
     @property
     def head_words(self) -> int:

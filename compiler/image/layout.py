@@ -141,6 +141,19 @@ def unpack_factors(data: Buffer, rounds: int, config: HardwareConfig) -> Ints:
     return values[:count].reshape(rounds, -1)
 
 
+def pack_thresholds(alphas: Ints, thresholds: Ints, config: HardwareConfig) -> bytes:
+    """Channel exponents as `pack_factors` takes them, then a port word of int16 for each round."""
+    factors = pack_bits(alphas, 4).tobytes()
+    filled = factors.ljust(align(len(factors), config.port_bytes), b"\0")
+    return fill_lines(filled + thresholds.astype("<i2").tobytes())
+
+
+def unpack_thresholds(data: Buffer, rounds: int, config: HardwareConfig) -> Ints:
+    """int16 [rounds * word_elements], behind the channel factors."""
+    start = align((rounds * config.chunks_per_word + 1) // 2, config.port_bytes)
+    return np.frombuffer(data, "<i2", rounds * config.word_elements, start)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DrainParameters:
     """Arguments of `hw.golden.dequant.dequantize32`; arrays [words * word_elements]."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from compiler.image.layout import Buffer
 from hw.errors import LutripError
-from hw.isa import INSTRUCTION_BYTES, LINE_BYTES, Base, Engine, Opcode, decode, encode
+from hw.isa import FIELDS, INSTRUCTION_BYTES, LINE_BYTES, Base, Engine, Opcode, decode, encode
 
 Instruction = tuple[Opcode, dict[str, int]]
 
@@ -19,7 +19,7 @@ class Task:
     """One instruction without its address: ``region`` names what the address field points to.
 
     op: name of the IR operation it belongs to. wait, post: engine masks. base: what a loop adds
-    to the address. A LOOP and a SOFTMAX have no address and no region.
+    to the address. LOOP, HADAMARD, SOFTMAX and ORDER have no address and no region.
     """
 
     opcode: Opcode
@@ -33,7 +33,7 @@ class Task:
     @property
     def addressed(self) -> bool:
         """It has an address field."""
-        return self.opcode not in (Opcode.LOOP, Opcode.SOFTMAX, Opcode.END)
+        return "address" in FIELDS[self.opcode]
 
 
 def encode_program(tasks: Sequence[Task], addresses: Mapping[str, int]) -> bytes:

@@ -19,6 +19,7 @@ from hw.golden.activation import SEGMENTS, activate
 from hw.golden.dequant import dequantize
 from hw.golden.quantize import quantize
 from hw.golden.search import search
+from hw.golden.sparsity import drop_positions
 
 BIAS_SHIFT_MAX = 16
 SHIFT_MAX = 63
@@ -150,7 +151,11 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize:
-    """Integer activations of ``bits`` bits and the peak of each token."""
+    """Integer activations of ``bits`` bits and the peak of each token.
+
+    thresholds: positions of ``vector_length`` inputs without one above them become 0. lists: a
+    single token's positions that are not all 0 are listed, for the row generator to follow.
+    """
 
     name: str
     source: Tensor
@@ -158,10 +163,13 @@ class Quantize:
     bits: int
     out: Tensor
     peaks: Tensor
+    thresholds: Tensor | None = None
+    vector_length: int = 1
+    lists: bool = False
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        return (self.source, self.alphas)
+        return present(self.source, self.alphas, self.thresholds)
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
@@ -176,6 +184,8 @@ class Quantize:
         if self.out.shape[1] % self.alphas.shape[0]:
             raise VerifyError(f"{self.name}: {self.out.shape[1]} inputs for "
                               f"{self.alphas.shape[0]} chunks")
+        if self.thresholds is not None:
+            require(self.name, self.thresholds, (self.out.shape[1],), "int16")
 
     def cost(self) -> Cost:
         """One product for each input."""
@@ -184,8 +194,11 @@ class Quantize:
 
     def evaluate(self, values: Sequence[Ints]) -> tuple[Ints, ...]:
         """Quantize with the inputs filled up with zeros."""
-        x, alphas = values
-        return quantize(pad_axis(x, 1, self.out.shape[1]), alphas, self.bits)
+        x = pad_axis(values[0], 1, self.out.shape[1])
+        q, peaks = quantize(x, values[1], self.bits)
+        if self.thresholds is not None:
+            q = drop_positions(q, x, values[2], self.vector_length)
+        return q, peaks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,13 +89,16 @@ class Prepared:
 
 
 class AttentionStages:
-    """Both halves of attention for a key-value head and a tile of query tokens."""
+    """Both halves of attention for a key-value head and a tile of query tokens.
+
+    scored: the softmax adds up the tokens' importance.
+    """
 
     def __init__(
         self, decoder: QuantizedDecoder, parameters: AttentionParameters, context: Context,
-        span: Span,
+        span: Span, scored: bool = False,
     ) -> None:
-        self.decoder, self.parameters = decoder, parameters
+        self.decoder, self.parameters, self.scored = decoder, parameters, scored
         self.context, self.span = context, span
         self.config = decoder.hardware
         self.keys, self.values = key_format(self.decoder), value_format(self.decoder)
@@ -182,7 +185,8 @@ class AttentionStages:
             words=self.score_words, source=self.scores[turn], stride=self.score_words,
             operands=self.numerators[turn], rounds=self.rounds, scales=scales,
             position=self.span.position + first, window=self.parameters.window, slope=slope,
-            fraction=self.parameters.fraction, log2=int(self.parameters.log2))
+            fraction=self.parameters.fraction, log2=int(self.parameters.log2),
+            importance=int(self.scored), fresh=int(self.scored and head == 0), entry=first)
         return Prepared(self.numerators[turn], scales)
 
     def mix(self, head: int, first: int, end: int, prepared: Prepared) -> None:

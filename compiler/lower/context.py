@@ -41,7 +41,8 @@ class Operand:
 class Context:
     """State of one tiling attempt with ``tokens`` tokens a tile.
 
-    words: vector words of a row, by tensor. constants: deferred bytes by region name.
+    words: vector words of a row, by tensor. constants: deferred bytes by region name. listed: the
+    tensor whose positions the lists hold.
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class Context:
     places: dict[str, Place] = field(default_factory=dict)
     operands: dict[str, Operand] = field(default_factory=dict)
     bank: int = 0
+    listed: str | None = None
 
     def __post_init__(self) -> None:
         config = self.config

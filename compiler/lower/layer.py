@@ -29,7 +29,16 @@ from compiler.lower.context import Context, Place
 from compiler.lower.linear import Lowering
 from compiler.lower.matmul import LinearEmitter
 from compiler.lower.tile import Tiler
+from compiler.lower.token_rule import (
+    PassParts,
+    add_low,
+    emit_order,
+    emit_parts,
+    low_name,
+    pass_parts,
+)
 from compiler.model import INPUT_OF
+from compiler.quant.quantized import SimdLinear
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import DrainMode, Opcode
@@ -86,6 +95,11 @@ def layer_graph(decoder: QuantizedDecoder, layer: QuantizedLayer, tokens: int) -
         if name == "down":
             inputs["mlp_hidden"] = activation(lowering, parameters, outputs)
         outputs[name] = lowering.linear(name, layer.linears[name], inputs[INPUT_OF[name]])
+    if layer.token_rule is not None:
+        ruled = {name: linear for name, linear in layer.linears.items()
+                 if isinstance(linear, SimdLinear)}
+        add_low(lowering, layer.token_rule, ruled,
+                {name: inputs[INPUT_OF[name]] for name in layer.token_rule.low})
     return lowering.builder.graph()
 
 
@@ -114,6 +128,7 @@ class LayerEmitter:
     """Emits a layer into its tiler's context; ``residual`` is already placed.
 
     tokens_max: tokens that column tiles and places are made for, the same in every pass.
+    parts: of the pass that is emitted, under a token rule.
     """
 
     decoder: QuantizedDecoder
@@ -121,6 +136,7 @@ class LayerEmitter:
     tokens_max: int
     residual: Place
     tiler: Tiler = field(init=False)
+    parts: PassParts | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.config: HardwareConfig = self.decoder.hardware
@@ -131,6 +147,8 @@ class LayerEmitter:
         words |= dict.fromkeys(("attention_input", "mlp_input"), self.residual.stride // 2)
         words["attention_output"] = max(
             words["attention_output"], self.decoder.architecture.heads * self.decoder.head_words)
+        words |= {name: words[name.replace(low_name(""), "")] for name in words
+                  if name.endswith(f"{low_name('')}.y")}
         self.context.words = words
         self.matmuls = {op.out.name.removesuffix(".y"): op for op in self.graph.ops
                         if isinstance(op, Dequantize)}
@@ -141,6 +159,7 @@ class LayerEmitter:
     def emit(self, span: Span) -> Context:
         """All instructions; raises OutOfSpaceError when the stores are too small."""
         tokens, context = span.tokens, self.context
+        self.parts = pass_parts(self.layer, tokens)
         self.norm("attention_norm", self.layer.attention_norm, "residual", "attention_input",
                   tokens)
         for name in "qkv":
@@ -154,16 +173,23 @@ class LayerEmitter:
         self.release("k.y", "v.y")
         self.attention(span)
         self.release("q.y")
+        if self.parts is not None:
+            emit_order(context, self.parts)
         self.linear("o", tokens, ResidualEmitter)
         self.release("attention_output")
+        if self.parts is not None and not self.parts.kept:
+            return context
         self.norm("mlp_norm", self.layer.mlp_norm, "residual", "mlp_input", tokens)
         for name in ("gate", "up"):
             if name in self.layer.linears:
                 self.linear(name, tokens)
         self.release("mlp_input")
+        if self.parts is not None:
+            tokens = self.parts.kept
         for index, op in enumerate(self.graph.ops):
             if isinstance(op, Activate):
                 self.tiler.emit_activate(op, tokens, index)
+        self.rotate_hidden(tokens)
         self.release("gate.y", "up.y", "up.factor")
         self.linear("down", tokens, ResidualEmitter)
         self.release("mlp_hidden")
@@ -200,6 +226,11 @@ class LayerEmitter:
     ) -> None:
         """A linear layer and, if it is the first of its input, the input's preparation."""
         op = self.matmuls[name]
+        if self.parts is not None and low_name(name) in self.matmuls:
+            target = (self.context.place(op.out.name) if emitter is LinearEmitter
+                      else self.context.places["residual"])
+            emit_parts(self.tiler, self.matmuls, name, self.parts, target)
+            return
         matmul = self.tiler.made[op.sums.name]
         assert isinstance(matmul, LutMatmul | RowgenMatmul | SimdMatmul)
         operand = matmul.codes if isinstance(matmul, LutMatmul) else matmul.x
@@ -239,6 +270,17 @@ class LayerEmitter:
             heads=architecture.heads if name == "q" else architecture.kv_heads, words=head_words,
             source=place.start, stride=place.stride, head_stride=head_words)
 
+    def rotate_hidden(self, tokens: int) -> None:
+        """HADAMARD of down's input, in place."""
+        rotation = self.layer.activation.rotation
+        if rotation is None:
+            return
+        place, width = self.context.places["mlp_hidden"], self.decoder.architecture.ffn_width
+        self.context.emit(
+            Opcode.HADAMARD, "mlp_hidden.hadamard", "", tokens=tokens, heads=1,
+            words=-(-width // self.config.word_elements), source=place.start, stride=place.stride,
+            head_stride=0, length_bits=rotation.length_bits, shift=rotation.shift)
+
     def append(self, span: Span) -> None:
         """Keys and values into the cache, head by head."""
         config, head_words = self.config, self.decoder.head_words
@@ -270,7 +312,8 @@ class LayerEmitter:
     def attention(self, span: Span) -> None:
         """Scores and softmax of a head run beside the mixture of the head before it."""
         self.context.place("attention_output")
-        stages = AttentionStages(self.decoder, self.layer.attention, self.context, span)
+        stages = AttentionStages(self.decoder, self.layer.attention, self.context, span,
+                                 scored=self.parts is not None)
         pending = None
         for head in range(self.decoder.architecture.kv_heads):
             for first in range(0, span.tokens, stages.tile):

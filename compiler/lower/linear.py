@@ -21,6 +21,7 @@ from compiler.quant.quantized import (
     RowgenLinear,
     SearchInput,
     SimdLinear,
+    same_skip,
 )
 from hw.fixed import Ints, saturate16
 
@@ -154,7 +155,8 @@ class Lowering:
         """Integer activations of a tensor, the peaks of its tokens, the channel factors."""
         for known, tensor, out, peaks, alphas in self.integers:
             if tensor == source and known.bits == wanted.bits and (
-                known is wanted or np.array_equal(known.alphas, wanted.alphas)
+                known is wanted or (np.array_equal(known.alphas, wanted.alphas)
+                                    and same_skip(known.skip, wanted.skip))
             ):
                 return out, peaks, alphas
         made = sum(tensor == source for _, tensor, *_ in self.integers)
@@ -163,8 +165,13 @@ class Lowering:
         alphas = self.builder.constant(f"{name}.alphas", wanted.alphas)
         out = Tensor(f"{name}.out", (tokens, len(wanted.order)), "int8")
         peaks = Tensor(f"{name}.peaks", (tokens,), "int64")
-        self.builder.add(Quantize(name=name, source=source, alphas=alphas, bits=wanted.bits,
-                                  out=out, peaks=peaks))
+        skip, thresholds = wanted.skip, None
+        if skip is not None and skip.thresholds is not None:
+            thresholds = self.builder.constant(f"{name}.thresholds", skip.thresholds)
+        self.builder.add(Quantize(
+            name=name, source=source, alphas=alphas, bits=wanted.bits, out=out, peaks=peaks,
+            thresholds=thresholds, vector_length=1 if skip is None else skip.vector_length,
+            lists=skip is not None))
         self.integers.append((wanted, source, out, peaks, alphas))
         return out, peaks, alphas
 

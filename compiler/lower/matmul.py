@@ -239,6 +239,8 @@ class LinearEmitter:
         blocks = last - first
         group_blocks = min(self.group_blocks, blocks)
         form = self.form(matmul, -(-blocks // group_blocks), blocks)
+        sparse = (isinstance(matmul, RowgenMatmul) and tokens == 1
+                  and matmul.x.name == context.listed)
 
         def pack() -> bytes:
             rowgen = isinstance(matmul, RowgenMatmul)
@@ -262,7 +264,7 @@ class LinearEmitter:
             blocks_per_group=group_blocks, slices=form.slices, rows_per_code=form.rows_per_code,
             record_words=form.record_words, table_words=form.table_words,
             bundle_words=form.bundle_words, index_high=form.high, operands=start, accumulator=0,
-            bank=context.bank, first=int(r0 == 0))
+            bank=context.bank, first=int(r0 == 0), sparse=int(sparse))
 
     def emit_simd(
         self, matmul: SimdMatmul, tokens: int, tile: tuple[int, int], operand: Operand

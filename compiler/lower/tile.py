@@ -10,7 +10,13 @@ import numpy as np
 
 from compiler.errors import CompileError
 from compiler.image.access import operand_rows
-from compiler.image.layout import pack_activations, pack_factors, pack_function, pad_axis
+from compiler.image.layout import (
+    pack_activations,
+    pack_factors,
+    pack_function,
+    pack_thresholds,
+    pad_axis,
+)
 from compiler.image.program import Task
 from compiler.ir.graph import Graph, producers
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
@@ -209,13 +215,21 @@ class Tiler:
         context.operands[op.out.name] = operand
         place = context.places[op.source.name]
         padded = pad_axis(alphas, 0, rounds * config.chunks_per_word)
-        region = context.constant(f"{op.name}.factors",
-                                  functools.partial(pack_factors, padded, config))
+        pack = functools.partial(pack_factors, padded, config)
+        if op.thresholds is not None:
+            limits = pad_axis(self.graph.constants[op.thresholds.name], 0,
+                              rounds * config.word_elements)
+            pack = functools.partial(pack_thresholds, padded, limits, config)
+        region = context.constant(f"{op.name}.factors", pack)
+        lists = op.lists and tokens == 1
+        if lists:
+            context.listed = op.out.name
         assert operand.start is not None
         context.emit(
             Opcode.QUANTIZE, op.name, region, rounds=rounds, tokens=tokens, heads=1,
             source=place.start, stride=place.stride, head_stride=0, operands=operand.start,
-            alphas=operand.alphas, scales=operand.scales, int4=int(int4))
+            alphas=operand.alphas, scales=operand.scales, int4=int(int4),
+            thresholds=int(op.thresholds is not None), lists=int(lists))
 
     def emit_activate(self, op: Activate, tokens: int, index: int) -> None:
         """ACTIVATE, in place when nothing reads the source later."""

@@ -12,17 +12,22 @@ import scipy.linalg
 
 from compiler.quant.kmeans import Floats
 
-DAMPING = 0.01
-"""Part of the mean diagonal that is added to the diagonal (GPTQ, section 3.3, step 3)."""
+DAMPING = 0.3
+"""Part of the median moment that is added to every input's, as the calibration text is short.
+
+GPTQ (section 3.3, step 3) adds a hundredth of the mean, which follows a few massive inputs. On unseen
+text of SmolLM2-135M the median gave layers a tenth to a third less error.
+"""
 
 
 def damped(hessian: Floats, damping: float = DAMPING) -> Floats:
-    """float64 [D, D], positive definite; inputs that never occur get the mean as their moment."""
+    """float64 [D, D], positive definite; inputs that never occur get the median as their moment."""
     made = hessian.astype(np.float64)
     diagonal = np.diagonal(made).copy()
-    mean = float(diagonal.mean()) or 1.0
+    there = diagonal > 0
+    median = float(np.median(diagonal[there])) if there.any() else 1.0
     at = np.arange(len(made))
-    made[at, at] += damping * mean + np.where(diagonal <= 0, mean, 0.0)
+    made[at, at] += damping * median + np.where(there, 0.0, median)
     return made
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
 from hw.fixed import Ints
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]
 
 
 @njit(cache=True)
@@ -28,7 +30,7 @@ def _assign(points: Floats, centres: Floats, codes: Ints) -> float:
 
 
 @njit(cache=True)
-def _first_centres(points: Floats, centres: Floats, start: int) -> None:
+def first_centres(points: Floats, counts: Floats, centres: Floats, start: int) -> None:
     """Farthest-point-weighted choice without randomness: k-means++ by cumulative quantiles."""
     nearest = np.full(len(points), np.inf)
     chosen = start % len(points)
@@ -41,22 +43,24 @@ def _first_centres(points: Floats, centres: Floats, start: int) -> None:
                 gap = points[n, i] - centres[c, i]
                 distance += gap * gap
             nearest[n] = min(nearest[n], distance)
-            total += nearest[n]
+            total += nearest[n] * counts[n]
         # A golden-ratio walk through the cumulative weight spreads the choices evenly.
         target = total * ((0.5 + (c + 1) * 0.6180339887498949) % 1.0)
         chosen, running = 0, 0.0
         for n in range(len(points)):
-            running += nearest[n]
+            running += nearest[n] * counts[n]
             if running >= target:
                 chosen = n
                 break
 
 
 @njit(cache=True, parallel=True)
-def _kmeans(points: Floats, iterations: int, seed: int, centres: Floats, codes: Ints) -> None:
+def _kmeans(
+    points: Floats, weights: Floats, iterations: int, seed: int, centres: Floats, codes: Ints
+) -> None:
     for b in prange(len(points)):
-        _first_centres(points[b], centres[b], seed)
-        counts = np.zeros(centres.shape[1], np.int64)
+        first_centres(points[b], weights, centres[b], seed)
+        counts = np.zeros(centres.shape[1], np.float64)
         sums = np.zeros(centres.shape[1:], np.float64)
         previous = np.inf
         for _ in range(iterations):
@@ -67,25 +71,27 @@ def _kmeans(points: Floats, iterations: int, seed: int, centres: Floats, codes: 
             counts[:] = 0
             sums[:] = 0
             for n in range(points.shape[1]):
-                counts[codes[b, n]] += 1
-                sums[codes[b, n]] += points[b, n]
+                counts[codes[b, n]] += weights[n]
+                sums[codes[b, n]] += points[b, n] * weights[n]
             for c in range(centres.shape[1]):
-                if counts[c]:
+                if counts[c] > 0:
                     centres[b, c] = (sums[c] / counts[c]).astype(np.float32)
 
 
 def kmeans(
-    points: Floats, clusters: int, *, iterations: int = 12, seed: int = 0
+    points: Floats, clusters: int, *, iterations: int = 12, seed: int = 0,
+    counts: Floats | None = None,
 ) -> tuple[Floats, Ints]:
     """Cluster each batch of points; the same seed gives the same codebooks.
 
-    points: float32 [batches, n, dims]. Returns centres float32 [batches, clusters, dims] and
-    codes uint8 [batches, n] (``clusters`` is at most 256).
+    points: float32 [batches, n, dims]; counts: how often each of the n points counts, or None.
+    Returns centres float32 [batches, clusters, dims] and codes [batches, n].
     """
     points = np.ascontiguousarray(points, np.float32)
     centres = np.zeros((len(points), clusters, points.shape[2]), np.float32)
-    codes = np.zeros(points.shape[:2], np.uint8)
-    _kmeans(points, iterations, seed, centres, codes)
+    codes = np.zeros(points.shape[:2], np.uint8 if clusters <= 256 else np.uint16)
+    weights = np.ones(points.shape[1], np.float32) if counts is None else counts
+    _kmeans(points, weights, iterations, seed, centres, codes)
     return centres, codes
 
 

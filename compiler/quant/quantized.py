@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from hw.fixed import Ints
 
 
@@ -38,17 +40,40 @@ class SearchInput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PositionSkip:
+    """Positions of ``vector_length`` integer inputs that are all 0 are skipped in decode.
+
+    thresholds: int16 [D_padded]; a position without an input above its threshold in magnitude
+    counts as 0, in prefill too (`hw.golden.sparsity`). None: only rounding makes inputs 0.
+    """
+
+    vector_length: int
+    thresholds: Ints | None
+
+
+def same_skip(one: PositionSkip | None, other: PositionSkip | None) -> bool:
+    """Whether two inputs skip the same positions."""
+    if one is None or other is None or one is other:
+        return one is other
+    if one.thresholds is None or other.thresholds is None:
+        return one.thresholds is other.thresholds and one.vector_length == other.vector_length
+    return one.vector_length == other.vector_length and bool(
+        np.array_equal(one.thresholds, other.thresholds))
+
+
+@dataclass(frozen=True, kw_only=True)
 class IntegerInput:
     """How an input becomes int8 or int4: channel exponents and the order of the channels.
 
     alphas: uint8 [D_padded / chunk]; order: int [D_padded], the input channel at each place
-    (-1: none, zero).
+    (-1: none, zero). skip: positions of it are skipped, or None.
     """
 
     x_scale: float
     alphas: Ints
     order: Ints
     bits: int
+    skip: PositionSkip | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,15 @@ from compiler.errors import CompileError
 from compiler.model import QuantizedBlocks
 from compiler.quant.integer_input import integer_input
 from compiler.quant.kmeans import Floats
-from compiler.quant.lut2d import quantize_lut2d, search_input
+from compiler.quant.lut2d import fitted_search, quantize_lut2d, search_input
+from compiler.quant.methods import quantize_weights
 from compiler.quant.quantized import IntegerInput, QuantizedLinear, SearchInput
 from compiler.quant.rowgen import quantize_rowgen
 from compiler.quant.scales import OutputScale, int16_scale
-from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme
-from compiler.quant.simd import quantize_simd, weight_group
+from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme, SimdScheme
+from compiler.quant.simd import own_blocks, runs_native, simd_linear, weight_group
+from compiler.quant.sparsity import position_skip
+from compiler.quant.weights import GroupedWeights, QuantizedWeights, VectorWeights
 from hw.config import HardwareConfig
 
 ACTIVATION_BITS = 8
@@ -28,7 +32,8 @@ class LinearSpec:
     """One linear layer to quantize.
 
     weight: float32 [M, D]; bias: float32 [M] or None; blocks: the file's own integers or None;
-    input_name: layers with the same name read the same tensor.
+    input_name: layers with the same name read the same tensor. weights: what a method made of
+    the weight before, or None; divisors: what the input has been divided by since, [D], or None.
     """
 
     name: str
@@ -37,6 +42,8 @@ class LinearSpec:
     bias: Floats | None
     blocks: QuantizedBlocks | None
     scheme: Scheme
+    weights: QuantizedWeights | None = None
+    divisors: Floats | None = None
 
 
 def check_fits(spec: LinearSpec, hardware: HardwareConfig) -> None:
@@ -64,6 +71,11 @@ def check_fits(spec: LinearSpec, hardware: HardwareConfig) -> None:
     elif isinstance(scheme, RowgenScheme):
         if not hardware.rowgen:
             refuse("it has no row generator")
+        if scheme.skips and not hardware.skips_positions:
+            refuse("it does not skip positions (sparse is false)")
+        rounds = -(-spec.weight.shape[1] // hardware.word_elements)
+        if scheme.skips and rounds > hardware.list_rounds:
+            refuse(f"{rounds} rounds of inputs, its position lists hold {hardware.list_rounds}")
     elif not hardware.simd:
         refuse("it has no multiplier array")
     else:
@@ -74,19 +86,29 @@ def check_fits(spec: LinearSpec, hardware: HardwareConfig) -> None:
 
 
 def quantize_input(
-    spec: LinearSpec, x: Floats, x_scale: float, hardware: HardwareConfig, ordered: bool = True
+    spec: LinearSpec, x: Floats, x_scale: float, hardware: HardwareConfig, ordered: bool = True,
+    sharing: Sequence[LinearSpec] = (),
 ) -> SearchInput | IntegerInput:
     """How the input of a layer becomes codes or integers.
 
     x: float32 [tokens, D]; ordered: channels may be put into another order (integers only).
+    sharing: layers of the same scheme that take the same input, of which ``spec`` may be one.
     """
     scheme = spec.scheme
     if isinstance(scheme, Lut2dScheme):
+        if isinstance(spec.weights, VectorWeights) and spec.weights.centroids is not None:
+            return fitted_search(spec.weights.centroids, spec.divisors, x_scale, scheme)
         return search_input(x, x_scale, scheme)
     if isinstance(scheme, RowgenScheme):
-        return integer_input(x, x_scale, ACTIVATION_BITS, hardware.word_elements, 0, hardware)
+        made = integer_input(x, x_scale, ACTIVATION_BITS, hardware.word_elements, 0, hardware)
+        if not scheme.skips:
+            return made
+        weights = [other.weight for other in sharing or (spec,)]
+        return dataclasses.replace(made, skip=position_skip(
+            x, x_scale, weights, scheme.vector_length, scheme.sparsity, len(made.order)))
+    behind = np.concatenate([other.weight for other in sharing or (spec,)])
     return integer_input(x, x_scale, scheme.act_bits, weight_group(spec.blocks, scheme),
-                         scheme.trip_max, hardware, ordered)
+                         scheme.trip_max, hardware, ordered, behind)
 
 
 def input_key(spec: LinearSpec) -> tuple[object, ...]:
@@ -95,7 +117,7 @@ def input_key(spec: LinearSpec) -> tuple[object, ...]:
     if isinstance(scheme, Lut2dScheme):
         return spec.input_name, scheme.act_codes, scheme.metric, scheme.seed
     if isinstance(scheme, RowgenScheme):
-        return spec.input_name, ACTIVATION_BITS, 0, 0
+        return spec.input_name, ACTIVATION_BITS, 0, 0, scheme.skip_zeros, scheme.sparsity
     group = weight_group(spec.blocks, scheme)
     return spec.input_name, scheme.act_bits, group, scheme.trip_max
 
@@ -112,14 +134,26 @@ def quantize_linear(
     scheme = spec.scheme
     if not np.isfinite(spec.weight).all():
         raise CompileError(f"{spec.name}: weights are not finite")
+    if isinstance(scheme, SimdScheme) and runs_native(spec.blocks, scheme):
+        assert isinstance(source, IntegerInput)
+        assert spec.blocks is not None
+        return simd_linear(spec.name, own_blocks(spec.blocks), spec.bias, source,
+                           scheme.weight_bits, y_scale, wide)
+    weights = spec.weights
+    if weights is None:
+        moments: Floats = (x.T @ x)[None]
+        weights = quantize_weights(scheme, spec.weight, moments)
     if isinstance(scheme, Lut2dScheme):
         assert isinstance(source, SearchInput)
-        return quantize_lut2d(spec.name, spec.weight, spec.bias, source, x, scheme, y_scale, wide)
+        assert isinstance(weights, VectorWeights)
+        return quantize_lut2d(spec.name, weights, spec.bias, source, x, x @ spec.weight.T,
+                              spec.divisors, scheme, y_scale, wide)
     assert isinstance(source, IntegerInput)
     if isinstance(scheme, RowgenScheme):
-        return quantize_rowgen(spec.name, spec.weight, spec.bias, source, scheme, y_scale, wide)
-    return quantize_simd(spec.name, spec.weight, spec.bias, spec.blocks, source, scheme, y_scale,
-                         wide)
+        assert isinstance(weights, VectorWeights)
+        return quantize_rowgen(spec.name, weights, spec.bias, source, y_scale, wide)
+    assert isinstance(weights, GroupedWeights)
+    return simd_linear(spec.name, weights, spec.bias, source, scheme.weight_bits, y_scale, wide)
 
 
 def quantize_linears(
@@ -137,7 +171,9 @@ def quantize_linears(
         check_fits(spec, hardware)
         x, key = calibration[spec.input_name], input_key(spec)
         if key not in inputs:
-            inputs[key] = quantize_input(spec, x, scales[spec.input_name], hardware)
+            inputs[key] = quantize_input(
+                spec, x, scales[spec.input_name], hardware,
+                sharing=[other for other in specs if input_key(other) == key])
         y = x @ spec.weight.T
         y_scale = int16_scale(y if spec.bias is None else y + spec.bias)
         result[spec.name] = quantize_linear(spec, inputs[key], x, y_scale)

@@ -10,36 +10,13 @@ from compiler.quant.kmeans import Floats
 from compiler.quant.quantized import IntegerInput, SimdLinear
 from compiler.quant.scales import OutputScale, dequantization, largest_step
 from compiler.quant.scheme import SimdScheme
+from compiler.quant.weights import GroupedWeights
 from hw.config import ALPHA_MAX
 from hw.fixed import Ints
 
 SCALE_MAX = 32767
 SUM_MAX = 2**31 - 1
 SHIFT_MAX = 63
-CLIPS = np.linspace(0.7, 1.0, 13)
-"""Fractions of a group's largest weight tried as the end of the int4 range."""
-
-
-def round_to_groups(weight: Floats, bits: int, group: int) -> tuple[Ints, Floats]:
-    """Symmetric integers in groups, clipped where the squared error is least.
-
-    weight: [M, D], D a multiple of ``group``. Returns codes int8 [M, D], scales [M, D / group].
-    """
-    limit = (1 << (bits - 1)) - 1
-    x = weight.reshape(len(weight), -1, group)
-    peak = np.abs(x).max(axis=2)
-    best = np.full(peak.shape, np.inf)
-    scales = np.ones(peak.shape, np.float32)
-    for clip in CLIPS if bits == 4 else [1.0]:
-        trial = np.where(peak > 0, peak * clip / limit, 1.0)[..., None]
-        q = np.clip(np.round(x / trial), -limit - 1, limit)
-        error = ((q * trial - x) ** 2).sum(axis=2)
-        better = error < best
-        best = np.where(better, error, best)
-        scales = np.where(better, trial[..., 0], scales)
-    q = np.clip(np.round(x / scales[..., None]), -limit - 1, limit)
-    return q.reshape(weight.shape).astype(np.int8), scales.astype(np.float32)
-
 
 def runs_native(blocks: QuantizedBlocks | None, scheme: SimdScheme) -> bool:
     """Whether the file's own blocks run as they are."""
@@ -75,35 +52,23 @@ def overflow_free_shift(
     return shift, worst / 2**shift + len(scales)
 
 
-def quantize_simd(
-    name: str, weight: Floats, bias: Floats | None, blocks: QuantizedBlocks | None,
-    integer: IntegerInput, scheme: SimdScheme, y_scale: OutputScale, wide: bool = False,
-) -> SimdLinear:
-    """int16 scales (and minima) in units of their column's largest; proved free of overflow.
-
-    y_scale, wide: as for `compiler.quant.scales.dequantization`.
-    """
-    group = weight_group(blocks, scheme)
-    minima: Floats | None = None
-    if blocks is not None and runs_native(blocks, scheme):
-        codes, scales, minima = blocks.codes, blocks.scales, blocks.minima
-    else:
-        filled = np.pad(weight, ((0, 0), (0, -weight.shape[1] % group)))
-        codes, scales = round_to_groups(filled, scheme.weight_bits, group)
-    return simd_linear(name, codes, scales, minima, bias, integer, scheme.weight_bits, group,
-                       y_scale, wide)
+def own_blocks(blocks: QuantizedBlocks) -> GroupedWeights:
+    """The file's own integers."""
+    return GroupedWeights(codes=blocks.codes, scales=blocks.scales, minima=blocks.minima,
+                          inputs=blocks.codes.shape[1])
 
 
 def simd_linear(
-    name: str, codes: Ints, scales: Floats, minima: Floats | None, bias: Floats | None,
-    integer: IntegerInput, weight_bits: int, group: int, y_scale: OutputScale, wide: bool = False,
+    name: str, weights: GroupedWeights, bias: Floats | None, integer: IntegerInput,
+    weight_bits: int, y_scale: OutputScale, wide: bool = False,
 ) -> SimdLinear:
-    """A layer whose weights are ``code * scale + minimum``, filled up to the input's places.
+    """Weights filled up to the input's places, int16 scales in units of their column's largest.
 
-    codes: int8 [M, D]; scales, minima: float [M, D / group]. Raises CompileError when its sums do
-    not fit.
+    Its sums are proved free of overflow. y_scale, wide: as for
+    `compiler.quant.scales.dequantization`. Raises CompileError when its sums do not fit.
     """
-    padded = len(integer.order)
+    padded, group = len(integer.order), weights.group
+    codes, scales, minima = weights.codes, weights.scales, weights.minima
     codes = np.pad(codes, ((0, 0), (0, padded - codes.shape[1])))
     extra = padded // group - scales.shape[1]
     scales = np.pad(scales, ((0, 0), (0, extra)))
@@ -118,17 +83,17 @@ def simd_linear(
         minimum_codes = np.round(minima / unit[:, None]).T.astype(np.int16)
     # Filled-up places (-1) hold no channel: their weights are zero.
     places = np.where(integer.order >= 0, integer.order, 0)
-    weights = np.where(integer.order >= 0, codes[:, places], 0).astype(np.int8)
+    placed = np.where(integer.order >= 0, codes[:, places], 0).astype(np.int8)
     limit = (1 << (integer.bits - 1)) - 1
     shift, bound = overflow_free_shift(
-        weights, scale_codes, minimum_codes, integer.alphas, limit, group
+        placed, scale_codes, minimum_codes, integer.alphas, limit, group
     )
     if shift > SHIFT_MAX:
         raise CompileError(f"{name}: sums need a shift of {shift}, more than {SHIFT_MAX}")
     factors = unit * 2.0**shift * integer.x_scale / (limit * 2**ALPHA_MAX * y_scale)
     return SimdLinear(
         input=integer,
-        weights=np.ascontiguousarray(weights),
+        weights=np.ascontiguousarray(placed),
         weight_bits=weight_bits,
         scales=scale_codes,
         minima=minimum_codes,
@@ -136,7 +101,7 @@ def simd_linear(
         shift=shift,
         y_scale=largest_step(y_scale),
         dequantization=dequantization(
-            factors, np.zeros(len(weights)), bias, y_scale, bound, token_scale=True, name=name,
+            factors, np.zeros(len(placed)), bias, y_scale, bound, token_scale=True, name=name,
             wide=wide,
         ),
     )

@@ -5,6 +5,7 @@ Rows are output columns M, in the order of the hardware; columns are inputs D in
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +18,14 @@ from hw.fixed import Ints
 class GroupedWeights:
     """Integers in groups of inputs: ``code * scale + minimum``.
 
-    codes: int8 [M, D]; scales, minima: float32 [M, D / group], minima or None.
+    codes: int8 [M, D filled up to whole groups]; scales, minima: float32 [M, groups], minima or
+    None; inputs: D.
     """
 
     codes: Ints
     scales: Floats
     minima: Floats | None
+    inputs: int
 
     @property
     def group(self) -> int:
@@ -35,12 +38,16 @@ class GroupedWeights:
         y = self.codes.reshape(shape) * self.scales[..., None]
         if self.minima is not None:
             y = y + self.minima[..., None]
-        return y.reshape(self.codes.shape).astype(np.float32)
+        return y.reshape(self.codes.shape)[:, :self.inputs].astype(np.float32)
 
     def rows(self, order: Ints) -> GroupedWeights:
-        """The rows in another order."""
-        return GroupedWeights(codes=self.codes[order], scales=self.scales[order],
-                              minima=None if self.minima is None else self.minima[order])
+        """The rows in another order, zeros where it is -1."""
+        there = (order >= 0)[:, None]
+        return GroupedWeights(
+            codes=np.where(there, self.codes[order], 0).astype(np.int8),
+            scales=np.where(there, self.scales[order], 0).astype(np.float32),
+            minima=None if self.minima is None
+            else np.where(there, self.minima[order], 0).astype(np.float32), inputs=self.inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +56,8 @@ class VectorWeights:
 
     codebooks: int8 [P, groups, c_w, v], one for each position and ``group_columns`` output
     columns; indices: uint8 [P, M]; scales: float32 [M]; inputs: D, of which the last vector may
-    hold fewer.
+    hold fewer. centroids: float32 [P, c_a, v], the activation codebooks to which the weights were
+    fitted, or None.
     """
 
     codebooks: Ints
@@ -57,6 +65,7 @@ class VectorWeights:
     scales: Floats
     group_columns: int
     inputs: int
+    centroids: Floats | None = None
 
     def dense(self) -> Floats:
         """float32 [M, D]."""
@@ -67,12 +76,17 @@ class VectorWeights:
         return (y * self.scales[:, None]).astype(np.float32)
 
     def rows(self, order: Ints) -> VectorWeights:
-        """The rows in another order, each within its group of columns (ValueError otherwise)."""
-        if (order // self.group_columns != np.arange(len(order)) // self.group_columns).any():
+        """The rows in another order, zeros where it is -1.
+
+        Raises ValueError where a row would leave its group of columns.
+        """
+        there = order >= 0
+        groups = np.arange(len(order)) // self.group_columns
+        if (order[there] // self.group_columns != groups[there]).any():
             raise ValueError("rows cannot leave their group of columns")
-        return VectorWeights(
-            codebooks=self.codebooks, indices=np.ascontiguousarray(self.indices[:, order]),
-            scales=self.scales[order], group_columns=self.group_columns, inputs=self.inputs)
+        return dataclasses.replace(
+            self, indices=np.ascontiguousarray(self.indices[:, order]),
+            scales=np.where(there, self.scales[order], 0).astype(np.float32))
 
 
 QuantizedWeights = GroupedWeights | VectorWeights

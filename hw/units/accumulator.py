@@ -49,13 +49,14 @@ class Accumulator(wiring.Component):
         write, read = self.write, self.read
         adding, first, bank, read_bank = Signal(), Signal(), Signal(), Signal()
         address = Signal(range(self.config.accumulator_words))
-        sums = Signal(self.config.lanes * SUM_BITS)
+        base, sums = Signal(SUM_BITS), Signal(self.config.lanes * SUM_BITS)
         m.d.sync += [adding.eq(write.valid), read_bank.eq(read.bank)]
         with m.If(write.valid):
             m.d.sync += [
                 first.eq(write.first),
                 bank.eq(write.bank),
                 address.eq(write.address),
+                base.eq(write.base),
                 sums.eq(write.sums.as_value()),
             ]
         m.d.comb += self.events.accumulator_steps.eq(adding)
@@ -73,6 +74,7 @@ class Accumulator(wiring.Component):
                 part.bank.eq(bank),
                 part.first.eq(first),
                 part.add_address.eq(address),
+                part.base.eq(base),
                 part.sums.eq(sums[low:low + width]),
                 part.read_bank.eq(read_bank),
             ]

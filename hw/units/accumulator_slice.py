@@ -23,8 +23,9 @@ class AccumulatorSlice(wiring.Component):
     Members
     -------
     fetch, fetch_address : In, for each bank: read this word, which arrives in the next cycle
-    add, bank, first : In, a cycle after the fetch: add ``sums`` (or put them, if first) to the
-        word at ``add_address`` that was fetched from ``bank``
+    add, bank, first : In, a cycle after the fetch: add ``sums`` to the word at ``add_address`` that
+        was fetched from ``bank``, or to ``base``, if first
+    base : In(32)
     sums : In(lanes x 32 bits)
     read_bank : In, the bank that ``data`` shows
     data : Out(lanes x 32 bits)
@@ -40,6 +41,7 @@ class AccumulatorSlice(wiring.Component):
             "bank": In(1),
             "first": In(1),
             "add_address": In(address_bits),
+            "base": In(SUM_BITS),
             "sums": In(width),
             "read_bank": In(1),
             "data": Out(width),
@@ -63,10 +65,11 @@ class AccumulatorSlice(wiring.Component):
             ]
             stored.append(source.data)
         lanes = [slice(low, low + SUM_BITS) for low in range(0, width, SUM_BITS)]
-        total = Cat((old[lane] + self.sums[lane])[:SUM_BITS] for lane in lanes)
+        total = Cat((Mux(self.first, self.base, old[lane]) + self.sums[lane])[:SUM_BITS]
+                    for lane in lanes)
         m.d.comb += [
             old.eq(Mux(self.bank, stored[1], stored[0])),
-            new.eq(Mux(self.first, self.sums, total)),
+            new.eq(total),
             self.data.eq(Mux(self.read_bank, stored[1], stored[0])),
         ]
         return m

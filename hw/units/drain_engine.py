@@ -17,10 +17,12 @@ from hw.interfaces import (
     VectorWrite,
 )
 from hw.isa import LINE_BYTES, DrainMode, Opcode
+from hw.memory.token_order import OrderRead
 from hw.units.argmax import COLUMN_BITS, Argmax
 from hw.units.dequantizer import Dequantizer
 from hw.units.drain_reader import PARAMETER_WORDS, SCALE_ADDRESS_BITS, DrainReader
 from hw.units.header_line import header_words
+from hw.units.ordered_rows import OrderedRows
 from hw.units.residual_adder import ResidualAdder
 from hw.units.row_counter import RowCounter
 
@@ -47,6 +49,7 @@ class DrainEngine(wiring.Component):
     scale_read : Out(MemoryRead), token scales
     residual : Out(VectorRead)
     vector : Out(VectorWrite)
+    order : Out(OrderRead()), for tasks with ``ordered`` (``orders_tokens``)
     events : Out({drain_steps}), vector words
     """
 
@@ -57,6 +60,7 @@ class DrainEngine(wiring.Component):
     scale_read: wiring.PureInterface
     residual: wiring.PureInterface
     vector: stream.Interface
+    order: wiring.PureInterface
     events: data.View
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -69,6 +73,7 @@ class DrainEngine(wiring.Component):
             "scale_read": Out(MemoryRead(SCALE_ADDRESS_BITS, TOKEN_SCALE_BITS)),
             "residual": Out(VectorRead(config)),
             "vector": Out(VectorWrite(config)),
+            "order": Out(OrderRead()),
             "events": Out(data.StructLayout({"drain_steps": 1})),
         })
 
@@ -84,6 +89,8 @@ class DrainEngine(wiring.Component):
         connect(m, reader.o, dequantizer.i)
         connect(m, adder.memory, flipped(self.residual))
 
+        # The address of the offered word is known; ordered rows are looked up before.
+        self.located = Signal(init=1)
         task, command = self.task.p, self.command
         starting, running, concluding = Signal(), Signal(), Signal()
         groups = Mux(task.uniform, 1, task.words)
@@ -151,7 +158,31 @@ class DrainEngine(wiring.Component):
                 m.d.sync += [one.eq(next_token) for one in (address, token)]
             with m.Else():
                 m.d.sync += address.eq(address + task.head_stride)
+        if self.config.orders_tokens:
+            following = Mux(rows.step & rows.last_row, next_word, word)
+            self._locate(m, starting, rows.step, address, following)
         return address, rows.last
+
+    def _locate(
+        self, m: Module, starting: Signal, step: Signal, address: Signal, word: Value
+    ) -> None:
+        """Look up where the rows of a word are if they have an order."""
+        task, located = self.task.p, self.located
+        m.submodules.places = places = OrderedRows()
+        connect(m, places.memory, flipped(self.order))
+        m.d.comb += [
+            places.start.eq(starting),
+            places.first.eq(task.order),
+            places.tokens.eq(task.tokens),
+            places.stride.eq(task.stride),
+            places.step.eq(task.ordered & ~starting & places.valid & (~located | step)),
+        ]
+        with m.If(starting):
+            m.d.sync += located.eq(~task.ordered)
+        with m.Elif(places.step):
+            m.d.sync += [located.eq(1), address.eq(word + places.offset)]
+        with m.Elif(step):
+            m.d.sync += located.eq(~task.ordered)
 
     def _deliver(
         self, m: Module, o: stream.Interface, address: Signal, running: Signal,
@@ -159,6 +190,7 @@ class DrainEngine(wiring.Component):
     ) -> None:
         """Hand the dequantizer's words to what the mode makes of them."""
         vector, offered = self.vector, running & o.valid
+        placed = offered & self.located
         m.d.comb += [
             adder.i.p.address.eq(address),
             adder.i.p.values.eq(o.p.wide),
@@ -167,15 +199,15 @@ class DrainEngine(wiring.Component):
         with m.Switch(self.task.p.mode):
             with m.Case(DrainMode.VECTOR):
                 m.d.comb += [
-                    vector.valid.eq(offered),
+                    vector.valid.eq(placed),
                     vector.p.address.eq(address),
                     vector.p.data.eq(o.p.narrow),
-                    o.ready.eq(running & vector.ready),
+                    o.ready.eq(running & self.located & vector.ready),
                 ]
             with m.Case(DrainMode.RESIDUAL):
                 m.d.comb += [
-                    adder.i.valid.eq(offered),
-                    o.ready.eq(running & adder.i.ready),
+                    adder.i.valid.eq(placed),
+                    o.ready.eq(running & self.located & adder.i.ready),
                     vector.valid.eq(adder.o.valid & self.task.valid),
                     vector.payload.eq(adder.o.payload),
                     adder.o.ready.eq(vector.ready),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import HardwareConfig
+from hw.golden.lookup import ROW_OFFSET
 from hw.interfaces import Accumulate, MemoryRead, ReadCommand, Task
 from hw.isa import LutMode, Opcode
+from hw.register_map import SKIPPED_BITS
 from hw.units import lookup_layouts as layouts
 from hw.units.lookup_sequencer import LookupSequencer, tag_layout
 from hw.units.position_lane import PositionLane
+from hw.units.position_lists import ListRead
 from hw.units.record_fetch import RecordFetch
 from hw.units.record_loader import RecordLoader
+from hw.units.sparse_fetch import SparseFetch
 from hw.verilog import module
 
 SETTLE_CYCLES = 1
@@ -24,9 +30,11 @@ def lookup_events_layout() -> data.StructLayout:
     """What happened in a cycle.
 
     lut_steps: positions x lanes entries were added. rowgen_rows: rows computed. row_reads: rows
-    or codebook slices read from table buffers. table_words: port words received.
+    or codebook slices read from table buffers. table_words: port words received. skipped_rows:
+    positions that a sparse instruction, which starts, does not read.
     """
-    return data.StructLayout({"lut_steps": 1, "rowgen_rows": 8, "row_reads": 8, "table_words": 8})
+    return data.StructLayout({"lut_steps": 1, "rowgen_rows": 8, "row_reads": 8, "table_words": 8,
+                              "skipped_rows": SKIPPED_BITS})
 
 
 class LutEngine(wiring.Component):
@@ -41,6 +49,10 @@ class LutEngine(wiring.Component):
     Without ``rowgen`` there are no computed rows and no index bits above the low four: the
     instruction must not ask for ROWGEN, for more than one slice or for ``index_high``.
 
+    A ``sparse`` instruction (ROWGEN, one token, `first`) takes activations and records by the
+    position lists. Every word then begins with the row offsets of the rounds that the lists save,
+    so that its sums are those of all positions.
+
     Parameters
     ----------
     config : HardwareConfig; ConfigError when sums of all positions do not fit a SIMD field or a
@@ -49,10 +61,11 @@ class LutEngine(wiring.Component):
     Members
     -------
     task : In(Task(LUT))
-    commands : Out(ReadCommand) of each weight port, only for GATHER (`WeightPrefetch` asks for the
-        words of the other modes)
+    commands : Out(ReadCommand) of each weight port, only for GATHER and sparse instructions
+        (`WeightPrefetch` asks for the words of the others)
     words : In(stream of port words) of each weight port; taken only by the running task
     operand : Out(MemoryRead of the operand store)
+    lists : Out(ListRead), where the hardware skips positions
     sums : Out(Accumulate)
     events : Out(lookup_events_layout)
     """
@@ -61,6 +74,7 @@ class LutEngine(wiring.Component):
     commands: list[stream.Interface]
     words: list[stream.Interface]
     operand: wiring.PureInterface
+    lists: wiring.PureInterface
     sums: wiring.PureInterface
     events: data.View
 
@@ -68,7 +82,8 @@ class LutEngine(wiring.Component):
         self.config = config
         self.field_bits = layouts.simd_field_bits(config)
         layouts.table_width(config)
-        super().__init__({
+        skips = {"lists": Out(ListRead(config))} if config.skips_positions else {}
+        super().__init__(skips | {
             "task": In(Task(Opcode.LUT)),
             "commands": Out(ReadCommand()).array(config.weight_ports),
             "words": In(stream.Signature(config.port_bits)).array(config.weight_ports),
@@ -137,7 +152,6 @@ class LutEngine(wiring.Component):
         for port in range(config.weight_ports):
             loader = module("record_loader", RecordLoader(config))
             m.submodules[f"loader_{port}"] = loader
-            connect(m, fetch.commands[port], flipped(self.commands[port]))
             connect(m, loader.words, flipped(self.words[port]))
             first = port * config.positions_per_port
             m.d.comb += [
@@ -150,14 +164,23 @@ class LutEngine(wiring.Component):
             loaders.append(loader)
         m.d.comb += sequencer.loaded.eq(Cat(loader.loaded for loader in loaders).all())
 
+        listed = Signal()
+        if config.skips_positions:
+            m.d.comb += listed.eq(task.sparse)
+            self._sparse(m, sequencer, fetch, loaders, record, start)
+        else:
+            for port, command in enumerate(fetch.commands):
+                connect(m, command, flipped(self.commands[port]))
         m.d.comb += [
-            self.operand.en.eq(sequencer.operand.en | fetch.operand.en),
+            self.operand.en.eq((sequencer.operand.en & ~listed) | fetch.operand.en),
             self.operand.address.eq(Mux(gather, fetch.operand.address, sequencer.operand.address)),
             sequencer.operand.data.eq(self.operand.data),
             fetch.operand.data.eq(self.operand.data),
         ]
 
         step, operand, total = sequencer.step, Mux(gather, 0, self.operand.data), Const(0)
+        if config.skips_positions:
+            operand = Mux(listed, self.lists.value.data, operand)
         for position in range(config.positions):
             lane = module("position_lane", PositionLane(config))
             m.submodules[f"lane_{position}"] = lane
@@ -190,3 +213,43 @@ class LutEngine(wiring.Component):
             events.table_words.eq(sum(words.valid & words.ready for words in self.words)),
         ]
         return m
+
+    def _sparse(
+        self, m: Module, sequencer: Any, fetch: Any, loaders: list[Any], record: data.View,
+        start: Signal,
+    ) -> None:
+        """A sparse instruction runs for the lists' rounds, with their activations and records."""
+        config, task, lists = self.config, self.task.p, self.lists
+        m.submodules.sparse_fetch = records = SparseFetch(config)
+        connect(m, records.place, flipped(lists.place))
+        m.d.comb += [
+            records.fields.eq(task),
+            records.rounds.eq(lists.rounds),
+            records.start.eq(start & task.sparse),
+            lists.value.en.eq(sequencer.operand.en),
+            lists.value.address.eq(sequencer.operand.address),
+        ]
+        for port, command in enumerate(self.commands):
+            listed, gathered = records.commands[port], fetch.commands[port]
+            m.d.comb += [
+                records.counts[port].eq(lists.counts[port]),
+                loaders[port].listed.eq(task.sparse),
+                loaders[port].count.eq(lists.counts[port]),
+                command.valid.eq(listed.valid | gathered.valid),
+                command.payload.eq(Mux(task.sparse, listed.payload, gathered.payload)),
+                listed.ready.eq(command.ready),
+                gathered.ready.eq(command.ready),
+            ]
+        with m.If(start & task.sparse):
+            m.d.comb += self.events.skipped_rows.eq(
+                task.rounds * config.positions - sum(lists.counts))
+        with m.If(task.sparse):
+            m.d.comb += [
+                sequencer.fields.rounds.eq(lists.rounds), sequencer.fields.operands.eq(0),
+            ]
+            m.d.sync += [
+                record.rounds.eq(lists.rounds),
+                self.sums.base.eq((task.rounds - lists.rounds) * (config.positions * ROW_OFFSET)),
+            ]
+        with m.Else():
+            m.d.sync += self.sums.base.eq(0)

@@ -13,8 +13,12 @@ from hw.golden.quantize import INVERSE_BITS, NORMAL_BITS
 from hw.interfaces import OperandWrite, ReadCommand, Task, VectorRead
 from hw.isa import LINE_BYTES, Opcode
 from hw.memory.operand_store import ScaleWrite
+from hw.memory.token_order import OrderRead
 from hw.units.divider import Divider
+from hw.units.ordered_rows import OrderedRows
 from hw.units.peak_unit import FACTOR_BITS, PeakUnit
+from hw.units.position_filter import PositionFilter
+from hw.units.position_lists import ListWrite
 from hw.units.quantize_lanes import INVERSE_WIDTH, SHIFT_BITS, QuantizeLanes
 from hw.units.vector_reader import VectorReader
 
@@ -41,6 +45,10 @@ class QuantizeEngine(wiring.Component):
     while the first row's peak is found. Rounds (at most ``operand_words``), tokens and heads of
     a task are not 0. In int4 mode an even row writes zeros to its odd neighbour's nibbles.
 
+    Where the hardware skips positions, ``thresholds`` asks for a word of them for each round, once
+    for each row, and writes 0 where a position has none above; ``lists`` (one row, int8) also puts
+    the words on the position lists.
+
     Parameters
     ----------
     config : HardwareConfig
@@ -53,17 +61,22 @@ class QuantizeEngine(wiring.Component):
     operand : Out(OperandWrite), a word for each row and round
     alpha_write : Out(AlphaWrite), once for each round
     scale_write : Out(ScaleWrite), the peak of each row
+    order : Out(OrderRead()), for tasks with ``ordered`` (``orders_tokens``)
+    list_write : Out(ListWrite), where the hardware skips positions
     events : Out, quantize_steps pulses (operand words written)
     """
 
     task: stream.Interface
     words: stream.Interface
     operand: stream.Interface
+    list_write: wiring.PureInterface
     scale_write: stream.Interface
+    order: wiring.PureInterface
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
-        super().__init__({
+        lists = {"list_write": Out(ListWrite(config))} if config.skips_positions else {}
+        super().__init__(lists | {
             "task": In(Task(Opcode.QUANTIZE)),
             "vector": Out(VectorRead(config)),
             "command": Out(ReadCommand()),
@@ -71,6 +84,7 @@ class QuantizeEngine(wiring.Component):
             "operand": Out(OperandWrite(config)),
             "alpha_write": Out(AlphaWrite(config)),
             "scale_write": Out(ScaleWrite()),
+            "order": Out(OrderRead()),
             "events": Out(data.StructLayout({"quantize_steps": 1})),
         })
 
@@ -96,12 +110,12 @@ class QuantizeEngine(wiring.Component):
         popping = Signal()
         writing = Signal()
         popped = Signal()
-        known = Signal()
+        known, limited = Signal(), Signal(init=1)
         rounds = Signal.like(task.rounds)
         last = Signal()
         m.d.comb += [
             known.eq(rounds < loaded),
-            reader.o.ready.eq(popping & known & (~held | ~writing | lanes.i.ready)),
+            reader.o.ready.eq(popping & known & limited & (~held | ~writing | lanes.i.ready)),
             popped.eq(reader.o.valid & reader.o.ready),
             last.eq(popped & (rounds + 1 == task.rounds)),
             factors.en.eq(popped),
@@ -112,6 +126,9 @@ class QuantizeEngine(wiring.Component):
             lanes.i.valid.eq(held & writing),
             lanes.i.p.word.eq(word),
         ]
+        asking = Signal()
+        if config.skips_positions:
+            self._filter(m, reader.o, popped, limited, writing, lanes.i, asking)
         with m.If(popped):
             m.d.sync += [held.eq(1), word.eq(reader.o.payload)]
             m.d.sync += rounds.eq(Mux(last, 0, rounds + 1))
@@ -151,6 +168,13 @@ class QuantizeEngine(wiring.Component):
             with m.State("settle"):
                 m.d.comb += self.scale_write.valid.eq(self.task.valid & ~held & ~peak.busy)
                 with m.If(self.scale_write.valid & self.scale_write.ready):
+                    m.next = "normalise"
+                    if config.skips_positions:
+                        with m.If(task.thresholds):
+                            m.next = "ask"
+            with m.State("ask"):
+                m.d.comb += asking.eq(1)
+                with m.If(self.command.valid & self.command.ready):
                     m.next = "normalise"
             with m.State("normalise"):
                 for bit in range(NORMAL_BITS):
@@ -206,7 +230,7 @@ class QuantizeEngine(wiring.Component):
         final = loaded + 1 == task.rounds
         m.d.comb += [
             self.command.p.address.eq(task.address * LINE_BYTES),
-            self.command.p.words.eq((task.rounds + entries - 1) >> bits_for(entries)),
+            self.command.p.words.eq(self._factor_words()),
             self.words.ready.eq(active & (final | (entry == entries - 1))),
             write.en.eq(active & self.words.valid),
             write.addr.eq(loaded),
@@ -224,6 +248,40 @@ class QuantizeEngine(wiring.Component):
             m.d.sync += [active.eq(1), loaded.eq(0), entry.eq(0)]
         return store.read_port(), loaded
 
+    def _factor_words(self) -> Value:
+        """Port words of the channel factors."""
+        entries = self.config.port_bits // (NIBBLE_BITS * self.config.chunks_per_word)
+        return (self.task.p.rounds + (entries - 1)) >> bits_for(entries)
+
+    def _filter(
+        self, m: Module, o: Any, popped: Signal, limited: Signal, writing: Signal, lanes: Any,
+        asking: Signal,
+    ) -> None:
+        """Ask for a row's thresholds, take one word of them with each word of its second pass."""
+        task, config = self.task.p, self.config
+        m.submodules.filter = filter_ = PositionFilter(config)
+        kept, filtering = Signal(config.positions), Signal()
+        m.d.comb += [
+            filtering.eq(writing & task.thresholds),
+            limited.eq(~filtering | self.words.valid),
+            filter_.word.eq(o.payload),
+            filter_.thresholds.eq(self.words.payload),
+        ]
+        with m.If(popped):
+            m.d.sync += kept.eq(Mux(filtering, filter_.kept, ~0))
+        with m.If(filtering):
+            m.d.comb += self.words.ready.eq(popped)
+        with m.If(asking):
+            address = task.address * LINE_BYTES + self._factor_words() * config.port_bytes
+            m.d.comb += [
+                self.command.valid.eq(self.task.valid),
+                self.command.p.address.eq(address),
+                self.command.p.words.eq(task.rounds),
+            ]
+        for n in range(config.word_elements):
+            with m.If(~kept[n // config.vector_length]):
+                m.d.comb += lanes.p.word[n].eq(0)
+
     def _request(self, m: Module, reader: Any, start: Signal, running: Signal) -> Signal:
         """Ask for the words of each row twice; returns whether there is more to ask for."""
         task = self.task.p
@@ -235,8 +293,9 @@ class QuantizeEngine(wiring.Component):
         token_address = Signal(16)
         row_address = Signal(16)
         next_address = Signal(16)
+        located = self._located(m, start, active & running, row_address)
         m.d.comb += [
-            reader.i.valid.eq(active & running),
+            reader.i.valid.eq(active & running & located),
             reader.i.payload.eq(row_address + rounds),
             next_address.eq(token_address + task.stride),
         ]
@@ -254,14 +313,33 @@ class QuantizeEngine(wiring.Component):
                         token.eq(token + 1),
                         token_address.eq(next_address),
                         row_address.eq(next_address),
+                        located.eq(~task.ordered),
                         active.eq(token + 1 != task.tokens),
                     ]
         with m.If(start):
             m.d.sync += [
                 active.eq(1), again.eq(0), token.eq(0), head.eq(0), rounds.eq(0),
+                located.eq(~task.ordered),
                 token_address.eq(task.source), row_address.eq(task.source),
             ]
         return active
+
+    def _located(self, m: Module, start: Signal, active: Value, row_address: Signal) -> Signal:
+        """Whether ``row_address`` is the row's; it is looked up where rows have an order."""
+        task, located = self.task.p, Signal()
+        if self.config.orders_tokens:
+            m.submodules.rows = rows = OrderedRows()
+            wiring.connect(m, rows.memory, wiring.flipped(self.order))
+            m.d.comb += [
+                rows.start.eq(start),
+                rows.first.eq(task.order),
+                rows.tokens.eq(task.tokens),
+                rows.stride.eq(task.stride),
+                rows.step.eq(active & ~located & rows.valid),
+            ]
+            with m.If(rows.step):
+                m.d.sync += [located.eq(1), row_address.eq(task.source + rows.offset)]
+        return located
 
     def _write(
         self, m: Module, lanes: Any, row: Signal, rows: Signal, writing: Signal
@@ -292,5 +370,11 @@ class QuantizeEngine(wiring.Component):
             m.d.sync += [
                 address.eq(address + Mux(task.int4, (rows + 1) >> 1, rows)),
                 written.eq(written + 1),
+            ]
+        if self.config.skips_positions:
+            m.d.comb += [
+                self.list_write.valid.eq(self.events.quantize_steps & task.lists),
+                self.list_write.round.eq(written),
+                self.list_write.word.eq(self.operand.p.data),
             ]
         return ~self.operand.valid & (written == task.rounds)

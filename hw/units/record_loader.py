@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from hw.config import HardwareConfig
 from hw.units import lookup_layouts as layouts
 
 HALVES = 2
+RECORD_BITS = 16
 
 
 class RecordLoader(wiring.Component):
@@ -28,6 +29,7 @@ class RecordLoader(wiring.Component):
     -------
     record : In(record_layout), of the instruction
     start : In(1), its words are taken from the next cycle on
+    listed : In(1), count : In, only the first ``count`` records come, zeros stand for the others
     words : In(stream of port words)
     write : Out(write_layout), lane : Out, one-hot, the lane of the port that takes it
     loaded : Out(1), a round is loaded that was not taken; a step may start in this cycle
@@ -45,6 +47,8 @@ class RecordLoader(wiring.Component):
         super().__init__({
             "record": In(layouts.record_layout()),
             "start": In(1),
+            "listed": In(1),
+            "count": In(RECORD_BITS),
             "words": In(stream.Signature(config.port_bits)),
             "write": Out(layouts.write_layout(config)),
             "lane": Out(config.positions_per_port),
@@ -59,14 +63,16 @@ class RecordLoader(wiring.Component):
         half, complete, moved, last_word = Signal(), Signal(), Signal(), Signal()
         reading, round_ = Signal(), Signal.like(record.rounds)
         filled, waiting = Signal(range(HALVES + 1)), Signal(range(HALVES + 1))
+        left, absent = Signal(RECORD_BITS), Signal()
         m.d.sync += [
             filled.eq(filled + complete - self.released),
             waiting.eq(waiting + complete - self.take),
         ]
         m.d.comb += [
             self.loaded.eq(waiting != 0),
-            self.words.ready.eq(reading & (filled != HALVES)),
-            moved.eq(self.words.valid & self.words.ready),
+            absent.eq(self.listed & (left == 0)),
+            self.words.ready.eq(reading & (filled != HALVES) & ~absent),
+            moved.eq(reading & (filled != HALVES) & (self.words.valid | absent)),
         ]
 
         # A lane's turn and a part's turn are one-hot registers; the word counts within a part.
@@ -90,6 +96,8 @@ class RecordLoader(wiring.Component):
             m.d.sync += word.eq(word + 1)
             with m.If(last_word):
                 m.d.sync += [word.eq(0), low.eq(table), high.eq(low), table.eq(0)]
+        with m.If(record_ends & ~absent):
+            m.d.sync += left.eq(left - 1)
         with m.If(record_ends):
             m.d.sync += [table.eq(1), high.eq(0), lane.eq(lane.rotate_left(1))]
         with m.If(complete):
@@ -97,7 +105,7 @@ class RecordLoader(wiring.Component):
             with m.If(round_ + 1 == record.rounds):
                 m.d.sync += reading.eq(0)
         with m.If(self.start):
-            m.d.sync += [reading.eq(1), round_.eq(0)]
+            m.d.sync += [reading.eq(1), round_.eq(0), left.eq(self.count)]
 
         m.d.sync += [write.table.eq(moved & table), write.low.eq(moved & low),
                      write.high.eq(moved & high)]
@@ -105,7 +113,7 @@ class RecordLoader(wiring.Component):
             m.d.sync += [
                 write.half.eq(half),
                 write.address.eq(word),
-                write.data.eq(self.words.payload),
+                write.data.eq(Mux(absent, 0, self.words.payload)),
                 self.lane.eq(lane),
             ]
         return m

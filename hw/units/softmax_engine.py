@@ -11,7 +11,9 @@ from hw.golden.softmax import FRACTION_BITS
 from hw.interfaces import OperandWrite, Task, VectorRead
 from hw.isa import Opcode
 from hw.memory.operand_store import ScaleWrite
+from hw.memory.token_order import ENTRY_BITS, ImportanceAdd
 from hw.units.softmax_bounds import SoftmaxBounds
+from hw.units.softmax_importance import SoftmaxImportance
 from hw.units.softmax_lane import (
     PENALTY_BITS,
     PENALTY_SHIFT,
@@ -25,6 +27,8 @@ from hw.units.softmax_reciprocal import SoftmaxReciprocal
 from hw.units.vector_reader import VectorReader
 from hw.verilog import module
 
+TAG_LAYOUT = data.StructLayout({"weight": 8, "entry": ENTRY_BITS, "fresh": 1})
+"""What goes with a row to the end of its division."""
 ROW_BITS = 16
 """Width of ``tokens * heads``."""
 HALF = 1 << PENALTY_SHIFT - 1
@@ -48,6 +52,7 @@ class SoftmaxEngine(wiring.Component):
     vector : Out(VectorRead)
     operand : Out(OperandWrite), a word for each row and round
     scale_write : Out(ScaleWrite), the reciprocal of each row
+    add : Out(ImportanceAdd()), for each row of a task with ``importance`` (``orders_tokens``)
     events : Out({softmax_steps}), operand words written
     """
 
@@ -55,6 +60,7 @@ class SoftmaxEngine(wiring.Component):
     vector: wiring.PureInterface
     operand: stream.Interface
     scale_write: stream.Interface
+    add: wiring.PureInterface
     events: data.View
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -64,6 +70,7 @@ class SoftmaxEngine(wiring.Component):
             "vector": Out(VectorRead(config)),
             "operand": Out(OperandWrite(config)),
             "scale_write": Out(ScaleWrite()),
+            "add": Out(ImportanceAdd()),
             "events": Out(data.StructLayout({"softmax_steps": 1})),
         })
 
@@ -72,7 +79,8 @@ class SoftmaxEngine(wiring.Component):
         task = self.task.p
         m.submodules.reader = reader = VectorReader(self.config)
         m.submodules.peak = peak = SoftmaxPeak(self.config)
-        m.submodules.reciprocal = reciprocal = SoftmaxReciprocal(self.config)
+        m.submodules.reciprocal = reciprocal = SoftmaxReciprocal(
+            self.config, TAG_LAYOUT.size if self.config.orders_tokens else 0)
         wiring.connect(m, reader.memory, wiring.flipped(self.vector))
         wiring.connect(m, reciprocal.scale_write, wiring.flipped(self.scale_write))
 
@@ -110,6 +118,10 @@ class SoftmaxEngine(wiring.Component):
         m.d.comb += peak.valid.eq(filled[SCORE_STAGES - 1] & ~weighing)
 
         written = self._write(m, filled[-1], weights, reciprocal, weighing, row, rows)
+        idle = reciprocal.idle
+        if self.config.orders_tokens:
+            idle = idle & ~self._importance(
+                m, weights[0], reciprocal, weighing, head, position - task.position)
         m.d.sync += rows.eq(task.tokens * task.heads)
         with m.FSM():
             with m.State("idle"):
@@ -154,8 +166,8 @@ class SoftmaxEngine(wiring.Component):
                     with m.If(row + 1 == rows):
                         m.next = "finish"
             with m.State("finish"):
-                m.d.comb += self.task.ready.eq(reciprocal.idle)
-                with m.If(reciprocal.idle):
+                m.d.comb += self.task.ready.eq(idle)
+                with m.If(idle):
                     m.next = "idle"
         return m
 
@@ -204,6 +216,35 @@ class SoftmaxEngine(wiring.Component):
             ]
             weights.append(lane.weight)
         return weights
+
+    def _importance(
+        self, m: Module, weight: Value, reciprocal: SoftmaxReciprocal, weighing: Signal,
+        head: Signal, token: Value,
+    ) -> Value:
+        """Add the rows' weights of position 0 to their tokens; returns whether that goes on."""
+        task = self.task.p
+        m.submodules.importance = importance = SoftmaxImportance(self.config)
+        wiring.connect(m, importance.add, wiring.flipped(self.add))
+        tag, done = Signal(TAG_LAYOUT), data.View(TAG_LAYOUT, reciprocal.scale_tag)
+        first, kept = Signal(8), Signal()
+        with m.If(~weighing):
+            m.d.sync += kept.eq(0)
+        with m.Elif(self.operand.valid & ~kept):
+            m.d.sync += [kept.eq(1), first.eq(weight)]
+        m.d.comb += [
+            tag.weight.eq(first),
+            tag.entry.eq(task.entry + token),
+            tag.fresh.eq(task.fresh & (head == 0)),
+            reciprocal.tag.eq(tag),
+            importance.valid.eq(
+                self.scale_write.valid & self.scale_write.ready & task.importance),
+            importance.weight.eq(done.weight),
+            importance.entry.eq(done.entry),
+            importance.fresh.eq(done.fresh),
+            importance.log2.eq(task.log2),
+            importance.reciprocal.eq(self.scale_write.p.data),
+        ]
+        return importance.busy
 
     def _write(
         self, m: Module, valid: Value, weights: list[Value], reciprocal: SoftmaxReciprocal,

@@ -23,30 +23,34 @@ class SoftmaxReciprocal(wiring.Component):
     Parameters
     ----------
     config : HardwareConfig, log2 codes only with ``log2_softmax``
+    tag_bits : int, of what else goes with a row's reciprocal
 
     Members
     -------
     valid, weights, log2 : In, word_elements numerators or codes, never refused
     row_done : In(1), all weights of a row came
-    address : In(8), of the row's reciprocal, taken with ``row_done``
+    address, tag : In, of the row's reciprocal, taken with ``row_done``
     collecting : Out(1)
     idle : Out(1), every reciprocal is written
     scale_write : Out(ScaleWrite)
+    scale_tag : Out, of the row whose reciprocal is offered
     """
 
     scale_write: stream.Interface
 
-    def __init__(self, config: HardwareConfig) -> None:
-        self.config = config
+    def __init__(self, config: HardwareConfig, tag_bits: int = 0) -> None:
+        self.config, self.tag_bits = config, tag_bits
         super().__init__({
             "valid": In(1),
             "weights": In(8 * config.word_elements),
             "log2": In(1),
             "row_done": In(1),
             "address": In(8),
+            "tag": In(self.tag_bits),
             "collecting": Out(1),
             "idle": Out(1),
             "scale_write": Out(ScaleWrite()),
+            "scale_tag": Out(self.tag_bits),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -59,7 +63,7 @@ class SoftmaxReciprocal(wiring.Component):
             len(one), sum_bits(self.config), TOKEN_SCALE_BITS
         )
         dividing = Signal()
-        address = Signal(8)
+        address, tag = Signal(8), Signal(self.tag_bits)
         m.d.comb += [
             total.valid.eq(self.valid),
             total.weights.eq(self.weights),
@@ -77,7 +81,7 @@ class SoftmaxReciprocal(wiring.Component):
             with m.State("collect"):
                 m.d.comb += self.collecting.eq(1)
                 with m.If(self.row_done):
-                    m.d.sync += address.eq(self.address)
+                    m.d.sync += [address.eq(self.address), tag.eq(self.tag)]
                     m.next = "settle"
             with m.State("settle"):
                 with m.If(~total.busy):
@@ -87,6 +91,9 @@ class SoftmaxReciprocal(wiring.Component):
                 with m.If(divider.i.ready):
                     m.d.comb += total.clear.eq(1)
                     # The address of the division before is in use until this one starts.
-                    m.d.sync += [dividing.eq(1), self.scale_write.p.address.eq(address)]
+                    m.d.sync += [
+                        dividing.eq(1), self.scale_write.p.address.eq(address),
+                        self.scale_tag.eq(tag),
+                    ]
                     m.next = "collect"
         return m

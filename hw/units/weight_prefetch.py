@@ -19,9 +19,10 @@ class WeightPrefetch(wiring.Component):
     """One read command per port for each linear instruction, in order, as early as ports take it.
 
     The words wait in the read masters' queues until their instruction takes them. A ``volatile``
-    instruction is read for when it has started. A GATHER reads for itself: its commands pass
-    without delay, and those of the instructions behind it wait until it is complete. A command is
-    there 3 cycles (LUT) or 18 (SIMD) after its instruction, if those before it were taken.
+    instruction is read for when it has started. A GATHER or a sparse LUT reads for itself: its
+    commands pass without delay, and those of the instructions behind it wait until it is complete.
+    A command is there 3 cycles (LUT) or 18 (SIMD) after its instruction, if those before it were
+    taken.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class WeightPrefetch(wiring.Component):
     ahead : In(stream of 256 bits), every LUT and SIMD instruction in program order
     running : In(1), a linear instruction runs; low for a cycle or more between two of them
     completed : In(1), it completes in this cycle
-    gather : In(ReadCommand()), an array over ports: the commands of a GATHER
+    gather : In(ReadCommand()), an array over ports: the commands of a GATHER or a sparse LUT
     commands : Out(ReadCommand()), an array over ports
     arrived, taken : In, a bit for each port: a word came from memory, an engine took one
     events : Out({prefetched_words}), words taken that had come before their instruction started

@@ -22,7 +22,8 @@ GROUP_WORD_BITS = 16
 def region_layout() -> data.StructLayout:
     """Lines where the ports' regions start, and the port words of each.
 
-    gather: the engine reads for itself. volatile: not before the instruction starts.
+    gather: the engine reads for itself (GATHER, sparse LUT). volatile: not before the instruction
+    starts.
     """
     return data.StructLayout({
         "address": LINE_BITS, "port_stride": STRIDE_BITS, "gather": 1, "volatile": 1,
@@ -35,7 +36,7 @@ class WeightRegion(wiring.Component):
 
     LUT: ``rounds * record_words`` for each of the port's lanes. SIMD: ``groups = rounds /
     group_rounds`` comes from a serial divider, ``blocks * groups * words_per_group`` from two
-    products. A GATHER has no region: its words are 0.
+    products. A GATHER or a sparse LUT has no region: its words are 0.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class WeightRegion(wiring.Component):
         groups = Signal(ROUND_BITS)
         m.d.comb += [
             lookup.eq(lut.opcode == Opcode.LUT),
-            gather.eq(lookup & (lut.mode == LutMode.GATHER)),
+            gather.eq(lookup & ((lut.mode == LutMode.GATHER) | lut.sparse)),
             self.o.p.address.eq(Mux(lookup, lut.address, simd.address)),
             self.o.p.port_stride.eq(Mux(lookup, lut.port_stride, simd.port_stride)),
             self.o.p.gather.eq(gather),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hw.errors import LutripError
-from lutrip.options import json_option, write_json
+from lutrip.options import calibration_option, json_option, write_json
 
 DEFAULT_PROMPT = "The capital of France is"
 
@@ -37,6 +37,7 @@ def layer_range(text: str) -> tuple[int, int]:
               help="Positions of the key-value cache [default: as many as the tokens need].")
 @click.option("--split-layers", is_flag=True,
               help="One program for each layer, so that single layers can be simulated.")
+@calibration_option(None, "builtin")
 @click.option("--layers", default=None,
               help="Only the linear parts of decoder layers A:B, on the prompt's activations.")
 @click.option("--parts", default=None,
@@ -48,8 +49,8 @@ def layer_range(text: str) -> tuple[int, int]:
 @json_option
 def command(
     model_name: str, scheme_name: str, hardware_name: str, prompt: str | None, new_tokens: int,
-    capacity: int | None, split_layers: bool, layers: str | None, parts: str | None,
-    tokens: int | None, out: Path, json_path: Path | None,
+    capacity: int | None, split_layers: bool, calibration: str | None, layers: str | None,
+    parts: str | None, tokens: int | None, out: Path, json_path: Path | None,
 ) -> None:
     """Quantize a model, lower it, and write image and programs.
 
@@ -67,9 +68,11 @@ def command(
         if layers is None and value is not None:
             raise LutripError(f"{option} belongs to --layers A:B; without it the whole model is "
                               "compiled")
+    if layers is not None and calibration is not None:
+        raise LutripError("--calibration belongs to whole models, not to --layers")
     if layers is None:
         values = _whole(model_name, scheme_name, hardware_name, prompt, new_tokens, capacity,
-                        split_layers, out)
+                        split_layers, calibration or "builtin", out)
     else:
         values = _parts(model_name, scheme_name, hardware_name, prompt, layer_range(layers),
                         parts or "qkvo,mlp", tokens or 8, out)
@@ -78,7 +81,7 @@ def command(
 
 def _whole(
     model: str, scheme: str, hardware: str, prompt: str | None, new_tokens: int,
-    capacity: int | None, split_layers: bool, out: Path,
+    capacity: int | None, split_layers: bool, calibration: str, out: Path,
 ) -> dict[str, Any]:
     from rich.console import Console
 
@@ -88,7 +91,7 @@ def _whole(
         meta = compile_decoder(
             model, scheme, hardware, out, prompt=DEFAULT_PROMPT if prompt is None else prompt,
             new_tokens=new_tokens, capacity=capacity, split_layers=split_layers,
-            progress=status.update)
+            calibration=calibration, progress=status.update)
     residual = meta["residual"]
     click.echo(f"{out}: {meta['image_bytes']:,} bytes, {len(meta['passes'])} passes of at most "
                f"{meta['tokens_max']} tokens, {len(meta['prompt_tokens'])} prompt tokens and "

@@ -49,7 +49,7 @@ def test_block(scheme, worst, tmp_path):
     assert set(errors) == {f"layers.0.{name}" for name in
                            ("q", "k", "v", "o", "gate", "up", "down", "mlp")}
     assert 0 < max(errors.values()) < worst
-    assert build.metadata["linears"]["layers.0.down"]["scheme"] == scheme.of("down").name
+    assert build.metadata["linears"]["layers.0.down"]["scheme"] == scheme.of("down", 0).name
 
 
 def test_projections_of_two_layers_are_deterministic():

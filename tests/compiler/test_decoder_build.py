@@ -91,6 +91,12 @@ WANTED = {
     "no gate": changed(architecture={"gated": False, "activation": "elu", "norm": "layer",
                                      "embedding_norm": True, "head_width": 7,
                                      "position": "learned"}),
+    "rotated blocks of half a word": changed(
+        architecture={"ffn_width": 36}, scheme={"rotation": "online", "default": W4A8}, spread=4),
+    "rotated blocks of two words, no gate": changed(
+        architecture={"ffn_width": 48, "gated": False, "activation": "elu", "position": "learned",
+                      "linear_bias": True},
+        scheme={"rotation": "online", "default": LUT}),
 }
 
 

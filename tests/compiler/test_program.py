@@ -202,8 +202,8 @@ def test_lut_sums_that_may_overflow():
 
 def test_damaged_encoding():
     size = LUT.image.sections["program"].size
-    with pytest.raises(LutripError, match=r"^instruction 0: unknown opcode 15$"):
-        verify_image(LUT.image.replace("program", b"\x0f" + bytes(size - 1)), LUT.hardware)
+    with pytest.raises(LutripError, match=r"^instruction 0: unknown opcode 31$"):
+        verify_image(LUT.image.replace("program", b"\x1f" + bytes(size - 1)), LUT.hardware)
     data = LUT.image.section("program")
     padded = data[:31] + b"\x80" + data[32:]
     with pytest.raises(LutripError, match=r"^instruction 0: LOAD: bits beyond the last field"):

@@ -34,8 +34,8 @@ def test_mix(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("kind: mix\ndefault: lut2d\nlayers:\n  down: simd-w4a8\n")
     mix = load_scheme(str(path))
-    assert mix.of("q").name == "lut2d"
-    assert mix.of("down").name == "simd-w4a8"
+    assert mix.of("q", 0).name == "lut2d"
+    assert mix.of("down", 0).name == "simd-w4a8"
 
 
 def test_options_of_attention_and_activation(tmp_path):

@@ -19,6 +19,7 @@ from hw.isa import INSTRUCTION_BITS, Opcode, encode
 from hw.memory.fifo import Fifo
 from hw.units.lut_engine import LutEngine
 from hw.units.packed_dot import ALPHA_BITS
+from hw.units.position_lists import ListWrite, PositionLists
 from hw.units.simd_engine import SimdEngine
 from hw.units.weight_prefetch import WeightPrefetch
 from tests.hw.engine_models import serve_reads
@@ -33,7 +34,8 @@ QUEUE = 4
 class Linear(wiring.Component):
     """Ports as those of the engines; ``task`` and ``ahead`` carry whole instructions.
 
-    Only the engines of ``opcodes`` are there, and words wait in queues as in read masters.
+    Only the engines of ``opcodes`` are there, and words wait in queues as in read masters; words
+    that come with ``listed`` are put on the position lists, where the hardware has them.
     """
 
     def __init__(self, config: HardwareConfig, opcodes: Iterable[Opcode]) -> None:
@@ -43,7 +45,11 @@ class Linear(wiring.Component):
         self.engines: dict[Opcode, Any] = {opcode: kinds[opcode](config) for opcode in opcodes}
         self.prefetch = WeightPrefetch(config)
         self.parts = [*self.engines.values(), self.prefetch]
+        self.lists = None
+        if config.skips_positions and Opcode.LUT in self.engines:
+            self.lists = PositionLists(config)
         super().__init__({
+            "listed": In(ListWrite(config)),
             "task": In(stream.Signature(INSTRUCTION_BITS)),
             "ahead": In(stream.Signature(INSTRUCTION_BITS)),
             "commands": Out(ReadCommand()).array(ports),
@@ -98,9 +104,13 @@ class Linear(wiring.Component):
             ]
         if simd is not None:
             connect(m, simd.alpha, flipped(self.alpha))
+        if self.lists is not None and lut is not None:
+            m.submodules.lists = self.lists
+            connect(m, lut.lists, self.lists.read)
+            connect(m, flipped(self.listed), self.lists.write)
         engines = list(self.engines.values())
         first, last = engines[0], engines[-1]
-        for name in ("valid", "bank", "address", "first", "sums"):
+        for name in ("valid", "bank", "address", "first", "base", "sums"):
             m.d.comb += getattr(self.sums, name).eq(
                 Mux(last.task.valid, getattr(last.sums, name), getattr(first.sums, name))
             )
@@ -112,15 +122,15 @@ async def accumulate(ctx: Any, sums: Any, banks: Ints) -> None:
     last_use: dict[tuple[int, int], int] = {}
     cycle = 0
     while True:
-        *_, valid, bank, address, first, values = await ctx.tick().sample(
-            sums.valid, sums.bank, sums.address, sums.first, sums.sums
+        *_, valid, bank, address, first, base, values = await ctx.tick().sample(
+            sums.valid, sums.bank, sums.address, sums.first, sums.base, sums.sums
         )
         cycle += 1
         if valid:
             assert cycle - last_use.get((bank, address), -REST) >= REST
             last_use[bank, address] = cycle
             row = np.array(list(values), np.int64)
-            banks[bank][address] = row if first else banks[bank][address] + row
+            banks[bank][address] = row + (base if first else banks[bank][address])
 
 
 def run_linear(
@@ -141,9 +151,11 @@ def run_linear(
 
     async def dispatch(ctx: Any) -> None:
         nonlocal started
-        for word in words:
+        for word, (opcode, fields) in zip(words, tasks, strict=True):
             while not traffic.go():
                 await ctx.tick()
+            if opcode == Opcode.LUT and fields.get("sparse"):
+                await fill_lists(ctx, fields)
             started += 1
             ctx.set(dut.task.payload, word)
             ctx.set(dut.task.valid, 1)
@@ -158,6 +170,17 @@ def run_linear(
             await ctx.tick()
         for _ in range(4):
             await ctx.tick()
+
+    async def fill_lists(ctx: Any, fields: Mapping[str, int]) -> None:
+        for round_ in range(fields["rounds"]):
+            while not traffic.go():
+                await ctx.tick()
+            ctx.set(dut.listed.round, round_)
+            ctx.set(dut.listed.word, operands[fields["operands"] + round_])
+            ctx.set(dut.listed.valid, 1)
+            await ctx.tick()
+            ctx.set(dut.listed.valid, 0)
+        await ctx.tick().repeat(2)
 
     async def send_ahead(ctx: Any) -> None:
         for number, word in enumerate(words):

@@ -32,6 +32,7 @@ from tests.hw.engines import (
 BASIC = {
     "tokens": 1, "heads": 1, "words": 1, "shift1": 20, "shift2": 14, "bias_shift": 0,
     "token_scale": 1, "mode": DrainMode.VECTOR, "uniform": 0, "fresh": 1, "column": 0,
+    "ordered": 0,
 }
 HEADER_FIELDS = ("shift1", "shift2", "bias_shift")
 ROWS = 128
@@ -64,6 +65,7 @@ class Device:
         shifts = rng.integers(0, 32, config.lanes)
         self.sums = rng.integers(-(1 << 31), 1 << 31, (2, ROWS, config.lanes)) >> shifts
         self.scales = rng.integers(0, 1 << TOKEN_SCALE_BITS, 256)
+        self.order = np.arange(256)
         source = random.Random(seed)
         self.initial = [source.getrandbits(config.port_bits) for _ in range(VECTOR_WORDS)]
         self.words = list(self.initial)
@@ -97,8 +99,10 @@ class Device:
             "bank": int(rng.integers(2)), "scales": int(rng.integers(256 - rows)),
             "accumulator": int(rng.integers(ROWS - rows * blocks + 1)),
             "head_stride": head_stride, "stride": heads * head_stride + int(rng.integers(3)),
-            "destination": int(rng.integers(256)),
+            "destination": int(rng.integers(256)), "order": int(rng.integers(5)),
         }
+        if shape["ordered"]:
+            self.order[fields["order"]:][:tokens] = rng.permutation(tokens)
         self.image += parameters(elements, shape, zero, multiplier, bias)
         sums = self.sums[fields["bank"], fields["accumulator"]:][:rows * blocks]
         y = dequantize32(
@@ -114,6 +118,8 @@ class Device:
         for word in range(words):
             for row in range(rows):
                 token, head = divmod(row, heads)
+                if shape["ordered"]:
+                    token = int(self.order[fields["order"] + token])
                 start = fields["destination"] + token * fields["stride"] + head * head_stride
                 self.write_row(start, word, y[row, word], wide)
         return fields
@@ -179,6 +185,10 @@ def simulate(
             traffic=traffic,
         ),
         partial(
+            serve_reads, en=dut.order.en, key=dut.order.address, data=dut.order.data,
+            content=lambda key: int(device.order[key]), traffic=traffic,
+        ),
+        partial(
             serve_reads, en=dut.accumulator.en, data=dut.accumulator.data.as_value(),
             key=dut.accumulator.address + (dut.accumulator.bank << 12), content=sums,
             traffic=traffic,
@@ -211,6 +221,28 @@ argmax = {
 }
 shape = st.fixed_dictionaries(scaling | rows) | st.fixed_dictionaries(scaling | argmax)
 chance = st.floats(0.3, 1)
+
+
+ordered = {
+    "ordered": st.just(1), "tokens": st.integers(1, 5),
+    "mode": st.sampled_from([DrainMode.VECTOR, DrainMode.RESIDUAL]),
+}
+
+
+@settings(max_examples=10)
+@given(
+    shapes=st.lists(st.fixed_dictionaries(scaling | ordered) | shape, min_size=1, max_size=3),
+    seed=st.integers(0, 999), chances=st.tuples(chance, chance),
+)
+def test_rows_in_the_order_of_their_tokens(shapes, seed, chances):
+    simulate(SMALL, shapes, seed, chances)
+
+
+def test_residual_rate_in_order():
+    one = {"tokens": 4, "words": 16, "mode": DrainMode.RESIDUAL, "uniform": 1}
+    (plain,) = simulate(SMALL, [one], 0, (1, 1))
+    (found,) = simulate(SMALL, [one | {"ordered": 1}], 0, (1, 1))
+    assert found <= plain + 4
 
 
 @settings(max_examples=20)

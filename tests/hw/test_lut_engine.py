@@ -40,9 +40,12 @@ class Layer:
 def layer(
     config: HardwareConfig, seed: int, mode: LutMode, rounds: int, tokens: int, blocks: int,
     blocks_per_group: int, slices: int = 1, int4: bool = False, act_codes: int = 4,
-    extreme: bool = False, **fields: int,
+    extreme: bool = False, kept: float = 1.0, **fields: int,
 ) -> Layer:
-    """A random layer; the last group may be shorter than the others."""
+    """A random layer; the last group may be shorter than the others.
+
+    kept: part of the positions whose activations are not all 0 (ROWGEN).
+    """
     random = np.random.default_rng(seed)
     positions, columns = rounds * config.positions, blocks * config.lanes
     groups, group_columns = -(-blocks // blocks_per_group), blocks_per_group * config.lanes
@@ -54,6 +57,7 @@ def layer(
         x = random.integers(-127, 128, (tokens, positions, length))
         if extreme:
             rows[:], x[:] = -128, -127
+        x[random.random((tokens, positions)) >= kept] = 0
         expected = rowgen_sums(
             x.astype(np.int8), rows.astype(np.int8), indices.astype(np.uint8), group_columns
         )
@@ -153,6 +157,7 @@ def test_any_shape_under_back_pressure(
         "row_reads": reads,
         "rowgen_rows": reads if mode == LutMode.ROWGEN else 0,
         "table_words": rounds * MINI.positions * (bundles + index_words),
+        "skipped_rows": 0,
     }
 
 

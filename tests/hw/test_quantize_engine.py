@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.golden.quantize import quantize
+from hw.golden.sparsity import drop_positions
 from hw.units.divider import Divider
 from hw.units.quantize_engine import QuantizeEngine
 from hw.units.quantize_lanes import QuantizeLanes
-from tests.hw.engine_models import prove_engine, take_writes
+from tests.hw.engine_models import prove_engine, serve_reads, take_writes
 from tests.hw.engines import (
     ExternalMemory,
     OperandStore,
@@ -32,11 +33,22 @@ from tests.hw.formal import prove_held
 from tests.hw.streams import run
 
 
+async def take_listed(ctx: Any, port: Any, words: list[tuple[int, int]]) -> None:
+    """Collect the rounds that are put on the position lists."""
+    while True:
+        *_, valid, number, word = await ctx.tick().sample(port.valid, port.round, port.word)
+        if valid:
+            words.append((number, word))
+
+
 def check(
     sizes: list[tuple[int, int, int, int]], chances: tuple[float, float, float], seed: int,
-    **changes: Any,
+    sparse: bool = False, ordered: bool = False, **changes: Any,
 ) -> list[int]:
-    """Run tasks of (rounds, tokens, heads, int4), one after the other; returns their cycles."""
+    """Run tasks of (rounds, tokens, heads, int4), one after the other; returns their cycles.
+
+    sparse: with thresholds; single rows of int8 are listed. ordered: tokens by a random order.
+    """
     small = {"port_bits": 64, "lanes": 16, "weight_ports": 1, "operand_words": 512}
     config = load_config(**small | changes)
     rng = np.random.default_rng(seed)
@@ -52,6 +64,8 @@ def check(
     expected = [pack(word, 8) for word in dirty]
     alpha_table: dict[int, int] = {}
     scale_table: dict[int, int] = {}
+    listed: list[tuple[int, int]] = []
+    order = np.random.default_rng([seed, 1]).integers(0, 9, 256)
     tasks, operands = [], 5
     for n, (rounds, tokens, heads, int4) in enumerate(sizes):
         rows = tokens * heads
@@ -63,21 +77,30 @@ def check(
             "address": len(image) // 64, "rounds": rounds, "tokens": tokens, "heads": heads,
             "source": source, "stride": stride, "head_stride": head_stride,
             "operands": operands, "alphas": alphas, "scales": scales, "int4": int4,
+            "thresholds": int(sparse), "lists": int(sparse and rows == 1 and not int4),
+            "ordered": int(ordered), "order": 3 * n,
         })
         factors = rng.integers(0, 5, rounds * chunks)
         packed = pack(factors, 4)
         size = -(-rounds * chunks * 4 // config.port_bits) * config.port_bytes
         image += packed.to_bytes(size, "little")
-        starts = source + stride * np.arange(tokens)[:, None] + head_stride * np.arange(heads)
+        places = order[3 * n:3 * n + tokens] if ordered else np.arange(tokens)
+        starts = source + stride * places[:, None] + head_stride * np.arange(heads)
         x = vectors[starts.reshape(-1, 1) + np.arange(rounds)].reshape(rows, -1)
         q, peaks = quantize(
             x, factors.astype(np.uint8), 4 if int4 else 8
         )
+        if sparse:
+            thresholds = np.abs(vectors[rng.integers(0, 300, rounds)]).reshape(-1)
+            image += thresholds.astype("<i2").tobytes()
+            q = drop_positions(q, x, thresholds, config.vector_length)
         for r in range(rounds):
             alpha_table[alphas + r] = pack(factors[r * chunks:(r + 1) * chunks], 3)
         for row in range(rows):
             scale_table[scales + row] = int(peaks[row])
         words = q.reshape(rows, rounds, width)
+        if tasks[-1]["lists"]:
+            listed += [(r, pack(word, 8)) for r, word in enumerate(words[0])]
         if int4:
             filled = np.zeros((rows + rows % 2, rounds, width), np.int8)
             filled[:rows] = words
@@ -94,7 +117,11 @@ def check(
     totals: dict[str, int] = {}
     alpha_writes: dict[int, int] = {}
     scale_writes: dict[int, int] = {}
+    got_listed: list[tuple[int, int]] = []
     cycles = run_tasks(dut, tasks, [
+        partial(serve_reads, en=dut.order.en, key=dut.order.address, data=dut.order.data,
+                content=lambda key: int(order[key]), traffic=Traffic(seed, 1.0)),
+        partial(take_listed, port=dut.list_write, words=got_listed),
         partial(memory.serve, command=dut.command, words=dut.words),
         partial(vector.serve, port=dut.vector),
         partial(store.accept, port=dut.operand),
@@ -108,6 +135,7 @@ def check(
     assert scale_writes == scale_table
     assert alpha_writes == alpha_table
     assert store.words == expected
+    assert got_listed == listed
     assert totals == {"quantize_steps": sum(r * t * h for r, t, h, _ in sizes)}
     return cycles
 
@@ -120,14 +148,33 @@ SIZE = st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.int
     sizes=st.lists(SIZE, min_size=1, max_size=2),
     chances=st.tuples(CHANCE, CHANCE, CHANCE),
     simd_depth=st.sampled_from([2, 4]),
+    sparse=st.booleans(),
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=20)
 def test_quantize_equals_golden(
     sizes: list[tuple[int, int, int, int]], chances: tuple[float, float, float], simd_depth: int,
-    seed: int,
+    sparse: bool, seed: int,
 ) -> None:
-    check(sizes, chances, seed, simd_depth=simd_depth)
+    check(sizes, chances, seed, sparse, simd_depth=simd_depth)
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6), st.just(1), st.integers(0, 1)),
+                   min_size=1, max_size=2),
+    chances=st.tuples(CHANCE, CHANCE, CHANCE), seed=st.integers(0, 1000),
+)
+@settings(max_examples=10)
+def test_rows_in_the_order_of_their_tokens(
+    sizes: list[tuple[int, int, int, int]], chances: tuple[float, float, float], seed: int,
+) -> None:
+    check(sizes, chances, seed, ordered=True)
+
+
+def test_order_costs_few_cycles() -> None:
+    (plain,) = check([(5, 6, 1, 0)], (1.0, 1.0, 1.0), 2)
+    (found,) = check([(5, 6, 1, 0)], (1.0, 1.0, 1.0), 2, ordered=True)
+    assert found - plain <= 6 * 4
 
 
 @pytest.mark.parametrize("int4", [0, 1])

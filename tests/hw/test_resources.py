@@ -19,7 +19,9 @@ from hw.units.append_engine import AppendEngine
 from hw.units.centroid_search import CentroidSearch
 from hw.units.drain_engine import DrainEngine
 from hw.units.gather_engine import GatherEngine
+from hw.units.hadamard_engine import HadamardEngine
 from hw.units.norm_engine import NormEngine
+from hw.units.order_engine import OrderEngine
 from hw.units.position_lane import PositionLane
 from hw.units.quantize_engine import QuantizeEngine
 from hw.units.rope_engine import RopeEngine
@@ -35,6 +37,7 @@ ATTENTION = {"multiplier array", "norm", "rope", "softmax", "gather", "append"}
 Model = Callable[[HardwareConfig], Resources]
 UNITS: list[tuple[Callable[[HardwareConfig], Any], Model]] = [
     (AppendEngine, resources.append_engine),
+    (OrderEngine, resources.order_engine),
     (WeightPrefetch, resources.weight_prefetch),
 ]
 SLOW_UNITS: list[tuple[Callable[[HardwareConfig], Any], Model]] = [
@@ -43,6 +46,7 @@ SLOW_UNITS: list[tuple[Callable[[HardwareConfig], Any], Model]] = [
     (CentroidSearch, resources.centroid_search),
     (DrainEngine, resources.drain_engine),
     (GatherEngine, resources.gather_engine),
+    (HadamardEngine, resources.hadamard_engine),
     (NormEngine, resources.norm_engine),
     (PositionLane, resources.position_lane),
     (QuantizeEngine, resources.quantize_engine),
@@ -89,8 +93,9 @@ def test_larger_sizes_take_more(change):
 
 
 @pytest.mark.parametrize("change", [
-    {"log2_softmax": False}, {"simd": False, "log2_softmax": False}, {"rowgen": False},
-    {"l2_search": False},
+    {"log2_softmax": False}, {"hadamard": False}, {"token_order": False},
+    {"simd": False, "log2_softmax": False},
+    {"rowgen": False}, {"l2_search": False},
 ])
 def test_a_circuit_without_a_feature_takes_fewer_luts(change):
     assert total(dataclasses.replace(TINY, **change)).lut < total(TINY).lut

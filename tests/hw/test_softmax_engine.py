@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.golden.importance import first_attention
 from hw.golden.softmax import LOG2_ZERO, softmax
 from hw.units.softmax_engine import SoftmaxEngine
 from tests.hw.engine_models import prove_engine, take_writes
@@ -38,6 +39,15 @@ async def watch_requests(ctx: Any, port: Any, addresses: list[int]) -> None:
             addresses.append(address)
 
 
+async def watch_adds(ctx: Any, port: Any, adds: list[tuple[int, int, int]]) -> None:
+    """Collect entry, fresh and value of what is added to the importance."""
+    while True:
+        *_, valid, entry, fresh, value = await ctx.tick().sample(
+            port.valid, port.entry, port.fresh, port.value)
+        if valid:
+            adds.append((entry, fresh, value))
+
+
 def check(
     tasks: list[Task], chances: tuple[float, float, float], seed: int, **changes: Any
 ) -> list[int]:
@@ -53,10 +63,14 @@ def check(
     scale_table: dict[int, int] = {}
     instructions, operands, source = [], 5, 3
     steps, reads = 0, 0
+    expected_adds: list[tuple[int, int, int]] = []
+    adds: list[tuple[int, int, int]] = []
     for n, task in enumerate(tasks):
         rows, words, rounds = task["tokens"] * task["heads"], task["words"], task["rounds"]
         stride, scales = words + n, (250, 7)[n % 2]
-        instructions.append(task | {
+        flags = {"importance": int((seed + n) % 3 > 0), "fresh": (seed + n) % 2, "entry": 9 * n}
+        flags |= task
+        instructions.append(flags | {
             "source": source, "stride": stride, "operands": operands, "scales": scales,
         })
         places = source + stride * np.arange(rows)[:, None] + np.arange(words)
@@ -68,6 +82,11 @@ def check(
             scores, positions, task["window"], task["slope"], task["fraction"],
             bool(task["log2"]),
         )
+        if flags["importance"]:
+            attention = first_attention(weights, reciprocals, bool(task["log2"]))
+            expected_adds += [
+                (9 * n + row // task["heads"], int(flags["fresh"] and row % task["heads"] == 0),
+                 int(attention[row])) for row in range(rows)]
         filled = np.full((rows, rounds * width), LOG2_ZERO if task["log2"] else 0)
         filled[:, :words * width] = weights
         for row in range(rows):
@@ -94,9 +113,11 @@ def check(
                 traffic=Traffic(seed + 2, chances[2])),
         partial(watch_requests, port=dut.vector.request, addresses=addresses),
         partial(count, events=dut.events, totals=totals),
+        partial(watch_adds, port=dut.add, adds=adds),
         *(partial(watch_held, port=port)
           for port in (dut.vector.request, dut.operand, dut.scale_write)),
     ])
+    assert adds == expected_adds
     assert scale_writes == scale_table
     assert store.words == expected
     assert store.writes == steps
@@ -156,7 +177,7 @@ def row_task(**changes: int) -> Task:
     """One row of two words and more if asked."""
     return {
         "tokens": 1, "heads": 1, "words": 2, "rounds": 2, "position": 7, "window": 0,
-        "slope": 0, "fraction": 5, "log2": 0,
+        "slope": 0, "fraction": 5, "log2": 0, "importance": 0,
     } | changes
 
 

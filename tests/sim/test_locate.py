@@ -31,6 +31,7 @@ HEADS = {"tokens": 3, "heads": 2, "stride": 40, "head_stride": 10}
     (Opcode.DRAIN, {**HEADS, "destination": 5, "words": 9, "mode": DrainMode.ARGMAX}, 5, 4, [1]),
     (Opcode.GATHER, {"destination": 5, "tokens": 3, "stride": 40, "words": 4}, 5 + 82, 2, [2, 9]),
     (Opcode.ROPE, {**HEADS, "source": 5, "words": 9}, 5 + 12, 2, [1, 17]),
+    (Opcode.HADAMARD, {**HEADS, "source": 5, "words": 9}, 5 + 40, 3, [2, 1]),
     (Opcode.NORM, {**HEADS, "source": 0, "words": 2, "destination": 5, "destination_stride": 4,
                    "destination_head_stride": 2}, 5 + 11, 2, [5, 9]),
 ])

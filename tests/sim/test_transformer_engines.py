@@ -14,6 +14,7 @@ from compiler.image.weights import WeightFormat, pack_weights, unpack_weights
 from hw.fixed import saturate16
 from hw.golden import residual
 from hw.golden.cache import cache_quantize
+from hw.golden.hadamard import hadamard
 from hw.golden.norm import normalize
 from hw.golden.rope import rotate
 from hw.golden.softmax import log2_weights, softmax
@@ -283,6 +284,23 @@ def test_rope_turns_all_heads_of_a_token_alike(seed, tokens, heads):
         for t in range(tokens)])
     assert np.array_equal(machine.vector[address].reshape(tokens * heads, -1), expected)
     assert machine.collected("rope").address.tolist() == address
+
+
+@settings(max_examples=10)
+@given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(0, 4))
+def test_hadamard_rotates_every_block(seed, tokens, heads, length_bits, shift):
+    rng = np.random.default_rng(seed)
+    machine, words = machine_of(rng), 8
+    fields = fields_of(Opcode.HADAMARD, tokens=tokens, heads=heads, words=words, source=10,
+                       stride=40, head_stride=9, length_bits=length_bits, shift=shift)
+    forget_undeclared(machine, Opcode.HADAMARD, fields, rng)
+    address = [10 + t * 40 + h * 9 + w for t in range(tokens) for h in range(heads)
+               for w in range(words)]
+    x = machine.vector[address].reshape(tokens * heads, -1)
+    run(machine, Opcode.HADAMARD, fields)
+    assert np.array_equal(machine.vector[address].reshape(tokens * heads, -1),
+                          hadamard(x, length_bits, shift))
+    assert machine.collected("hadamard").address.tolist() == address
 
 
 @settings(max_examples=10)

@@ -16,6 +16,7 @@ from compiler.decoder.quantize import quantize_decoder
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.model import Architecture, Model, StoredTensor
 from compiler.quant.scheme import KINDS, LINEARS, Scheme, SchemeMap
+from compiler.quant.token_rule import TokenRule
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.errors import ConfigError
 from hw.presets import load_hardware
@@ -110,6 +111,7 @@ def from_json(text: str) -> Case:
         "memory": MemoryModel(**values["memory"]),
         "scheme": SchemeMap(**chosen | {
             "default": scheme(chosen["default"]),
+            "token_rule": chosen["token_rule"] and TokenRule(**chosen["token_rule"]),
             "layers": {name: scheme(fields) for name, fields in chosen["layers"].items()}}),
     })
 
@@ -161,6 +163,9 @@ def linear_schemes(draw: st.DrawFn, hardware: HardwareConfig) -> Scheme:
               "group_columns": draw(st.sampled_from(powers(max(16, hardware.lanes), 512)))}
     most = 64 if hardware.rowgen else ROW_ENTRIES
     common["weight_codes"] = draw(st.sampled_from(powers(2, most)))
+    if kind == "rowgen" and hardware.skips_positions:
+        common |= {"skip_zeros": draw(st.booleans()),
+                   "sparsity": draw(st.sampled_from((0.0, 0.0, 0.3, 0.8)))}
     if kind == "rowgen":
         return KINDS[kind](name=kind, **common)
     return KINDS[kind](
@@ -180,6 +185,23 @@ def scheme_maps(draw: st.DrawFn, hardware: HardwareConfig) -> SchemeMap:
         activation=draw(st.sampled_from((None, None, None, "x / (1 + exp(-1.7 * x))"))))
 
 
+@st.composite
+def ruled(draw: st.DrawFn, scheme: SchemeMap, hardware: HardwareConfig) -> SchemeMap:
+    """A scheme, seldom under a token rule: then only q, k and v keep what they had."""
+    if not hardware.orders_tokens or draw(st.integers(0, 3)):
+        return scheme
+    int4 = draw(st.sampled_from((0.0, 0.3, 0.5, 1.0)))
+    rule = TokenRule(
+        int4=int4, pruned=draw(st.sampled_from((0.0, 0.25, 0.5))) if int4 < 1 else 0.0,
+        from_layer=draw(st.integers(0, 2)), tokens=draw(st.integers(2, 8)))
+    groups = powers(max(16, hardware.word_elements), min(256, hardware.group_max))
+    default = KINDS["simd"](name="w4a8", weight_bits=4, act_bits=8,
+                            group=draw(st.sampled_from(groups)),
+                            trip_max=draw(st.integers(0, 4)))
+    layers = {name: part for name, part in scheme.layers.items() if name in ("q", "k", "v")}
+    return dataclasses.replace(scheme, default=default, layers=layers, token_rule=rule)
+
+
 def memories() -> st.SearchStrategy[MemoryModel]:
     """Timings of the external memory, from ideal to slow."""
     return st.builds(
@@ -188,12 +210,23 @@ def memories() -> st.SearchStrategy[MemoryModel]:
         outstanding=st.sampled_from((1, 2, 3, 16, 64)))
 
 
+def rotations(architecture: Architecture, hardware: HardwareConfig) -> tuple[str, ...]:
+    """Rotations that a model with RMSNorm can have, the plain one twice."""
+    online = hardware.rotates and architecture.ffn_width % 2 == 0
+    return ("none", "none", "residual", *(["online", "online"] if online else []))
+
+
 @st.composite
 def cases(draw: st.DrawFn, pool: tuple[HardwareConfig, ...]) -> Case:
     """Everything of a run on one of some hardware sizes."""
     hardware = draw(st.sampled_from(pool))
+    architecture = draw(architectures())
+    scheme = draw(ruled(draw(scheme_maps(hardware)), hardware))
+    if architecture.norm == "rms":
+        scheme = dataclasses.replace(scheme, rotation=draw(st.sampled_from(rotations(
+            architecture, hardware))))
     return Case(
-        architecture=draw(architectures()), scheme=draw(scheme_maps(hardware)), hardware=hardware,
+        architecture=architecture, scheme=scheme, hardware=hardware,
         seed=draw(st.integers(0, 2**32 - 1)), spread=draw(st.sampled_from((0, 1, 4))),
         prompt_tokens=draw(st.integers(1, 21)), new_tokens=draw(st.integers(1, 4)),
         extra=draw(st.sampled_from((0, 0, 1, 30, 80))), split_layers=draw(st.booleans()),
@@ -210,8 +243,10 @@ def random_hardware(rng: random.Random) -> HardwareConfig:
                 weight_ports=rng.choice((1, 2, 4)), vector_length=rng.choice((1, 2, 4)),
                 lanes=rng.choice((16, 32, 64)), chains=rng.choice((1, 2, 4)),
                 chain_length=rng.choice((2, 4)), l2_search=rng.random() < 0.5,
-                rowgen=rng.random() < 0.7, simd=True, simd_depth=rng.choice((2, 4, 8)),
-                log2_softmax=rng.random() < 0.7, group_max=rng.choice((32, 64, 128)),
+                rowgen=rng.random() < 0.7, sparse=rng.random() < 0.5, simd=True,
+                simd_depth=rng.choice((2, 4, 8)),
+                log2_softmax=rng.random() < 0.7, hadamard=True, token_order=True,
+                group_max=rng.choice((32, 64, 128)),
                 tokens_max=rng.randint(3, 12), accumulator_words=rng.randint(24, 90),
                 vector_words=rng.randint(700, 2500), operand_words=rng.choice((256, 512)),
                 table_words=rng.choice((32, 64, 128)), index_blocks=rng.randint(3, 12),
