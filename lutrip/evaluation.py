@@ -53,7 +53,7 @@ class Evaluator:
     """A model, a text and a calibration text, for any number of schemes.
 
     text, calibration: names of `compiler.calibration_text.SOURCES` or files; calibration None:
-    windows 40 to 63 of the news corpus where that is evaluated, else the built-in passages.
+    windows 40 to 51 of the news corpus where that is evaluated, else the built-in passages.
     tokens: from window ``first_window`` on. fixed_point_only: linears stay float. work: folder of
     the states (default: ``evaluate`` in the cache); resume: take over what lies there.
     Raises LutripError in one line for anything wrong, also for a calibration on what is evaluated.

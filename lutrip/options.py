@@ -30,7 +30,7 @@ def text_options(command: Command) -> Command:
         click.option("--work", type=click.Path(path_type=Path, file_okay=False),
                      help="Folder that keeps what is done [default: evaluate in the cache]."),
         click.option("--calibration-tokens", type=click.IntRange(1),
-                     help="Tokens of it [default: 12288; all of builtin]."),
+                     help="Tokens of it [default: 6144; all of builtin]."),
         calibration_option(None, "news for the news corpus, else builtin"),
         click.option("--first-window", default=0, show_default=True, type=click.IntRange(0),
                      help="Window of the text to begin with."),

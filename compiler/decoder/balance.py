@@ -26,7 +26,8 @@ def pair_peaks(architecture: Architecture, keys: Floats) -> Floats:
     if architecture.position == "rope":
         width = architecture.rotary
         peaks[:width] = np.tile(peaks[:width].reshape(2, -1).max(axis=0), 2)
-    return np.maximum(peaks, FLOOR * max(float(peaks.max()), 1e-6))
+    made: Floats = np.maximum(peaks, FLOOR * max(float(peaks.max()), 1e-6))
+    return made
 
 
 def rounded(x: Floats, step: Floats | float) -> Floats:

@@ -74,7 +74,7 @@ class WeightStore:
             self.count = 0
             return 0
         try:
-            with np.load(path) as file:
+            with path.open("rb") as stream, np.load(stream) as file:
                 layers, lengths = int(file["layers"]), file["lengths"]
                 # The run may have ended between a layer's weights and its states.
                 self.count = min(self.count, layers)

@@ -15,8 +15,8 @@ from compiler.quant.kmeans import Floats
 DAMPING = 0.3
 """Part of the median moment that is added to every input's, as the calibration text is short.
 
-GPTQ (section 3.3, step 3) adds a hundredth of the mean, which follows a few massive inputs. On unseen
-text of SmolLM2-135M the median gave layers a tenth to a third less error.
+GPTQ (section 3.3, step 3) adds a hundredth of the mean, which follows a few massive inputs. On
+unseen text of SmolLM2-135M the median gave layers a tenth to a third less error.
 """
 
 

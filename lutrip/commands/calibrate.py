@@ -17,7 +17,7 @@ from lutrip.options import json_option, write_json
 @click.option("--compare", "compared", multiple=True,
               help="Text to compare with; several times [default: the other named ones].")
 @click.option("--calibration-tokens", "tokens", default=None, type=click.IntRange(1),
-              help="Tokens of each text [default: 12288; all of builtin].")
+              help="Tokens of each text [default: 6144; all of builtin].")
 @click.option("--window", default=512, show_default=True, type=click.IntRange(2),
               help="Tokens of a window.")
 @click.option("--robustness", default=None, metavar="SCHEME",

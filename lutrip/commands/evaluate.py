@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Perplexity, top-1 agreement and KL divergence of the hardware's integers beside float.
 
-    Scales and codebooks come from a calibration text that is not evaluated: windows 40 to 63 of
+    Scales and codebooks come from a calibration text that is not evaluated: windows 40 to 51 of
     the news corpus where that is the text, else built-in passages. Models larger than
     memory are streamed layer by layer. What is done is kept after every layer, so that a run that
     was interrupted goes on, and the float model runs once for all schemes. With --json, one

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from compiler.decoder.build import DecoderCompiler, spans_of
 from compiler.lower.attention import Span
 from compiler.model import Architecture
-from compiler.quant import rowgen
+from compiler.quant import codebooks, vector
 from compiler.quant.scheme import Lut2dScheme, RowgenScheme, SchemeMap, SimdScheme
 from hw.errors import LutripError
 from sim.records import MemoryModel
@@ -129,7 +129,8 @@ def test_refused_in_one_line(case, message, tmp_path):
 
 
 def test_rows_that_could_leave_16_bits_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(rowgen, "CENTROID_SUM_MAX", 4 * 127)
+    for module in (vector, codebooks):
+        monkeypatch.setattr(module, "CENTROID_SUM_MAX", 4 * 127)
     with pytest.raises(LutripError, match=r"\(LUT\): a computed row can exceed 16 bits$"):
         check(FOUR, tmp_path)
 

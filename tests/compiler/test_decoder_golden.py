@@ -95,6 +95,8 @@ def float_residual(model: Model, tokens: np.ndarray) -> np.ndarray:
 
 
 def error(decoder, golden: np.ndarray, exact: np.ndarray) -> float:
+    if decoder.residual_order is not None:
+        exact = exact[:, decoder.residual_order]
     gap = golden * decoder.residual_scale - exact
     return float(np.linalg.norm(gap) / np.linalg.norm(exact))
 

@@ -199,4 +199,4 @@ def test_rotation_helps_int4_with_outliers():
             scheme, default=dataclasses.replace(scheme.default, trip_max=0))
         decoder = quantize_decoder(model, scheme, HARDWARE, CALIBRATION, 48)
         errors[rotation] = evaluate(model, decoder, TOKENS, window=20).residual_error
-    assert errors["online"] < 0.9 * errors["none"]
+    assert errors["online"] < 0.97 * errors["none"]
