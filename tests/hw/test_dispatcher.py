@@ -21,6 +21,7 @@ from hw.isa import (
     HEADER,
     INSTRUCTION_BYTES,
     LINE_BYTES,
+    OPCODE_MASK,
     Engine,
     Opcode,
     decode,
@@ -130,7 +131,8 @@ def test_programs_run_in_token_order(case):
                 if kind == "end" and header["post"] >> other & 1:
                     counts[engine, other] += 1
         for engine in Engine:
-            expected = [code for code in program[:-1] if ENGINE_OF[Opcode(code & 15)] == engine]
+            expected = [code for code in program[:-1]
+                        if ENGINE_OF[Opcode(code & OPCODE_MASK)] == engine]
             for kind in ("start", "end"):
                 assert [c for k, e, c in log if (k, e) == (kind, engine)] == expected
             assert ctx.get(dispatcher.completed[engine]) == len(expected)

@@ -65,7 +65,8 @@ class Device:
         shifts = rng.integers(0, 32, config.lanes)
         self.sums = rng.integers(-(1 << 31), 1 << 31, (2, ROWS, config.lanes)) >> shifts
         self.scales = rng.integers(0, 1 << TOKEN_SCALE_BITS, 256)
-        self.order = np.arange(256)
+        # Each instruction has a part of its own: the circuit sees them all from the start.
+        self.order, self.ordered = np.arange(256), 0
         source = random.Random(seed)
         self.initial = [source.getrandbits(config.port_bits) for _ in range(VECTOR_WORDS)]
         self.words = list(self.initial)
@@ -99,10 +100,11 @@ class Device:
             "bank": int(rng.integers(2)), "scales": int(rng.integers(256 - rows)),
             "accumulator": int(rng.integers(ROWS - rows * blocks + 1)),
             "head_stride": head_stride, "stride": heads * head_stride + int(rng.integers(3)),
-            "destination": int(rng.integers(256)), "order": int(rng.integers(5)),
+            "destination": int(rng.integers(256)), "order": self.ordered,
         }
         if shape["ordered"]:
-            self.order[fields["order"]:][:tokens] = rng.permutation(tokens)
+            self.order[self.ordered:][:tokens] = rng.permutation(tokens)
+            self.ordered += tokens
         self.image += parameters(elements, shape, zero, multiplier, bias)
         sums = self.sums[fields["bank"], fields["accumulator"]:][:rows * blocks]
         y = dequantize32(
