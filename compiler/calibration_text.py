@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from compiler.decoder.weights import needs_calibration
 from compiler.errors import CompileError, FrontendError
 from compiler.frontends import packaged
 from compiler.frontends.tokenizer import Tokenizer
+from compiler.model import Model
+from compiler.quant.scheme import SchemeMap
 from compiler.text import CALIBRATION_TEXT
 
 SOURCES: dict[str, Callable[[], str]] = {
@@ -112,6 +115,20 @@ def default_calibration(text: Excerpt) -> str:
     except FrontendError:
         return "builtin"
     return "news" if text.sha256 == news else "builtin"
+
+
+def compile_calibration(model: Model, scheme: SchemeMap) -> str:
+    """``news`` for schemes whose weights need much text, where that corpus is here; else builtin.
+
+    Ranges alone come from the short built-in passages well enough.
+    """
+    if not needs_calibration(model, scheme):
+        return "builtin"
+    try:
+        source_text("news")
+    except FrontendError:
+        return "builtin"
+    return "news"
 
 
 def check_apart(evaluated: Excerpt, calibration: Excerpt) -> None:

@@ -43,18 +43,21 @@ def compile(
 
 def compile_decoder(
     model: str, scheme: str, hardware: str, out: Path, *, prompt: str, new_tokens: int = 16,
-    capacity: int | None = None, split_layers: bool = False, calibration: str = "builtin",
+    capacity: int | None = None, split_layers: bool = False, calibration: str | None = None,
+    work: Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Compile a whole model that continues a prompt into the folder ``out``; returns build.json.
 
     capacity: positions of the key-value cache, at least those of all tokens but the last.
-    calibration: text of scales and codebooks (`compiler.calibration_text`). Raises LutripError in
-    one line for anything wrong with the inputs.
+    calibration: text of scales and codebooks, by default `compile_calibration`
+    (`compiler.calibration_text`). work: folder that keeps quantized weights, by default that of
+    evaluate. Raises LutripError in one line for anything wrong with the inputs.
     """
-    from compiler.calibration_text import calibration_tokens
+    from compiler.calibration_text import calibration_tokens, compile_calibration
     from compiler.decoder.build import DecoderCompiler
     from compiler.decoder.quantize import quantize_decoder
+    from compiler.decoder.work_folder import default_folder
     from compiler.frontends.load import load_model, load_tokenizer
     from compiler.quant.scheme import load_scheme
     from hw.presets import load_hardware
@@ -72,13 +75,15 @@ def compile_decoder(
     if capacity is not None and capacity < needed:
         raise LutripError(f"{needed} positions exceed the key-value capacity of {capacity}; "
                           "give a larger --capacity")
+    source = calibration or compile_calibration(loaded, chosen)
     decoder = quantize_decoder(
-        loaded, chosen, config, calibration_tokens(tokenizer, calibration),
-        capacity=capacity or needed, progress=progress)
+        loaded, chosen, config, calibration_tokens(tokenizer, source),
+        capacity=capacity or needed, work=work or default_folder(), progress=progress)
     compiler = DecoderCompiler(decoder, ids, new_tokens, split_layers=split_layers,
                                progress=progress)
     discard_result(out)
-    return compiler.write(out, {"model": model, "scheme": chosen.name, "prompt": prompt})
+    return compiler.write(out, {"model": model, "scheme": chosen.name, "prompt": prompt,
+                                "calibration": source})
 
 
 def discard_result(build: Path) -> None:

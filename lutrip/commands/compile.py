@@ -37,7 +37,7 @@ def layer_range(text: str) -> tuple[int, int]:
               help="Positions of the key-value cache [default: as many as the tokens need].")
 @click.option("--split-layers", is_flag=True,
               help="One program for each layer, so that single layers can be simulated.")
-@calibration_option(None, "builtin")
+@calibration_option(None, "news for GPTQ and VQ weights where that corpus is here, else builtin")
 @click.option("--layers", default=None,
               help="Only the linear parts of decoder layers A:B, on the prompt's activations.")
 @click.option("--parts", default=None,
@@ -72,7 +72,7 @@ def command(
         raise LutripError("--calibration belongs to whole models, not to --layers")
     if layers is None:
         values = _whole(model_name, scheme_name, hardware_name, prompt, new_tokens, capacity,
-                        split_layers, calibration or "builtin", out)
+                        split_layers, calibration, out)
     else:
         values = _parts(model_name, scheme_name, hardware_name, prompt, layer_range(layers),
                         parts or "qkvo,mlp", tokens or 8, out)
@@ -81,7 +81,7 @@ def command(
 
 def _whole(
     model: str, scheme: str, hardware: str, prompt: str | None, new_tokens: int,
-    capacity: int | None, split_layers: bool, calibration: str, out: Path,
+    capacity: int | None, split_layers: bool, calibration: str | None, out: Path,
 ) -> dict[str, Any]:
     from rich.console import Console
 
