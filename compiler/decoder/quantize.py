@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from compiler.decoder.linears import LinearGroup
 from compiler.decoder.quantized import FloatLinear, QuantizedDecoder
 from compiler.decoder.scaling import embedding_steps, norm_parameters, residual_step, to_steps
 from compiler.decoder.token_rule import pass_tokens
+from compiler.decoder.weight_store import WeightStore
 from compiler.decoder.weights import calibrate_weights, needs_calibration, weight_store
 from compiler.errors import CompileError
 from compiler.expression import Floats
@@ -25,7 +26,9 @@ from compiler.quant.quantizer import LinearSpec
 from compiler.quant.rounding import round_to_nearest
 from compiler.quant.scheme import Lut2dScheme, SchemeMap, SimdScheme
 from compiler.quant.simd import simd_linear
-from compiler.quant.weights import GroupedWeights
+from compiler.quant.weights import GroupedWeights, QuantizedWeights
+from compiler.refine.refine import refine_stored
+from compiler.refine.settings import RefineSettings
 from compiler.residual_order import READERS, order_within, reordered_model
 from compiler.rotation import rotated_model
 from hw.config import HardwareConfig
@@ -36,6 +39,8 @@ WINDOW = 512
 """Tokens of a calibration window."""
 RANGE_WINDOWS = 8
 """Calibration windows that scales and activation codebooks come from; weights take all."""
+TRAINED_FROM = 12
+"""Calibration windows in front of those that weights are trained on."""
 ROWS = 8192
 """Rows of the embedding or head in float at once."""
 SAMPLE_ROWS = 1024
@@ -80,9 +85,12 @@ def quantize_decoder(
     order = _residual_order(architecture, scheme, sizes)
     if order is not None:
         model = reordered_model(model, order)
-    weights_of = weight_store(model, scheme, stride, windows, work)
+    training = windows[TRAINED_FROM:] if scheme.refine_epochs else []
+    store = weight_store(model, scheme, stride, windows[:len(windows) - len(training)], work)
     if not exact and needs_calibration(model, scheme):
-        calibrate_weights(model, scheme, stride, windows, weights_of, progress)
+        calibrate_weights(model, scheme, stride, windows[:len(windows) - len(training)], store,
+                          progress)
+    weights_of = _refined(model, scheme, stride, training, store, work, progress)
     windows = windows[:RANGE_WINDOWS]
     tables = any(isinstance(part, Lut2dScheme) for name in ("o", "down")
                  for part in scheme.every(name))
@@ -101,7 +109,7 @@ def quantize_decoder(
         made = {name: np.concatenate([part[name] for _, part in done]) for name in done[0][1]}
         blocks = {name: model.blocks(f"layers.{index}.{name}.weight") for name in LINEARS
                   if f"{name}.weight" in weights}
-        ready = weights_of(index) if len(weights_of) else {}
+        ready = weights_of(index) if len(store) else {}
         layer = LayerQuantizer(context, index, weights, blocks, made, ready).layer()
         forms.setdefault(form_of(layer), index)
         layers.append(layer)
@@ -135,6 +143,22 @@ def quantize_decoder(
         final_norm=final_norm, head=head, exact_head=exact_head, forms=list(forms.values()),
         pass_tokens=0 if exact else pass_tokens(scheme.token_rule, architecture, hardware),
         rotated=scheme.rotation != "none", residual_order=order)
+
+
+def _refined(
+    model: Model, scheme: SchemeMap, stride: int, windows: Sequence[Ints], store: WeightStore,
+    work: Path | None, progress: Progress,
+) -> Callable[[int], Mapping[str, QuantizedWeights]]:
+    """The layers' weights as training on fresh text leaves them; as they are without epochs."""
+    if not scheme.refine_epochs or not len(store):
+        return store
+    if not windows:
+        raise CompileError(
+            f"scheme {scheme.name} trains on calibration text behind the first {TRAINED_FROM} "
+            f"windows; give more of it, as --calibration-tokens {6 * TRAINED_FROM * WINDOW}")
+    settings = RefineSettings(distill_epochs=scheme.refine_epochs)
+    return refine_stored(model, store, stride, windows, settings=settings, progress=progress,
+                         work=work).layer
 
 
 def _survey(

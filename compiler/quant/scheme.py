@@ -124,7 +124,8 @@ class SchemeMap:
     token_rule: tokens whose o, gate, up and down take int4 activations, or None.
     softmax: int8 or log2 (4-bit powers of two). activation: function that replaces the model's
     own, a name or an expression of x, or None. rotation: none, residual (residual and values) or
-    online (also down's input, which the device rotates), see `compiler.rotation`.
+    online (also down's input, which the device rotates), see `compiler.rotation`. refine_epochs:
+    passes of training over calibration text (`compiler.refine`), 0 without.
     """
 
     name: str
@@ -134,6 +135,7 @@ class SchemeMap:
     softmax: str = "int8"
     activation: str | None = None
     rotation: str = "none"
+    refine_epochs: int = 0
 
     def of(self, linear: str, layer: int) -> Scheme:
         """Scheme of a layer's linear (q, k, v, o, gate, up, down)."""
@@ -184,13 +186,17 @@ def _decoder_options(path: Path, value: dict[str, Any]) -> dict[str, Any]:
     Raises ConfigError in one line.
     """
     options: dict[str, Any] = {
-        key: value.pop(key) for key in ("softmax", "activation", "rotation") if key in value}
+        key: value.pop(key) for key in ("softmax", "activation", "rotation", "refine_epochs")
+        if key in value}
     for key, choices in (("softmax", SOFTMAX), ("rotation", ROTATIONS)):
         if options.get(key, choices[0]) not in choices:
             raise ConfigError(f"{path}: {key} must be {' or '.join(choices)}, not "
                               f"{options[key]!r}")
     if "token_rule" in value:
         options["token_rule"] = read_token_rule(path, value.pop("token_rule"))
+    epochs = options.get("refine_epochs", 0)
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+        raise ConfigError(f"{path}: refine_epochs must be a whole number from 0, not {epochs!r}")
     if "activation" in options:
         if not isinstance(options["activation"], str):
             raise ConfigError(f"{path}: activation must be a function's name or an expression of "

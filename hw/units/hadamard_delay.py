@@ -61,7 +61,7 @@ class HadamardDelay(wiring.Component):
             with m.If(self.enable):
                 m.d.sync += kept.eq(keep)
             return m
-        m.submodules.memory = memory = SmallMemory(len(place), size)
+        m.submodules.words = memory = SmallMemory(len(place), size)
         m.d.comb += [
             memory.write.valid.eq(self.enable & self.active),
             memory.write.address.eq(place),
