@@ -8,19 +8,23 @@ import zipfile
 
 import pytest
 
+from compiler import calibration_text
 from compiler.calibration_text import (
     CALIBRATION_TOKENS,
     NEWS_FIRST,
     calibration_excerpt,
     calibration_tokens,
     check_apart,
+    compile_calibration,
     default_calibration,
     excerpt,
     source_text,
 )
 from compiler.errors import CompileError, FrontendError
 from compiler.frontends import packaged, wikitext
+from compiler.frontends.load import load_model
 from compiler.frontends.tokenizer import bytes_tokenizer
+from compiler.quant.scheme import load_scheme
 from compiler.text import CALIBRATION_TEXT
 
 BYTES = bytes_tokenizer()
@@ -97,3 +101,16 @@ def test_markup_is_left_out():
             + "\n{| class\n| table " + "y" * 200 + "\n|}\nshort\n<!-- gone -->")
     assert wikitext.prose(text) == (
         "Birds are animals with feathers, see there; " + ("they sing. " * 12).strip() + "\n")
+
+
+def test_compile_takes_much_text_only_for_weights_that_need_it(monkeypatch):
+    model = load_model("shape:tiny")
+    assert compile_calibration(model, load_scheme("simd-w8a8-tiny")) == "builtin"
+    monkeypatch.setitem(calibration_text.SOURCES, "news", lambda: "some news")
+    assert compile_calibration(model, load_scheme("rowgen-2bit")) == "news"
+
+    def absent() -> str:
+        raise FrontendError("it is not here")
+
+    monkeypatch.setitem(calibration_text.SOURCES, "news", absent)
+    assert compile_calibration(model, load_scheme("rowgen-2bit")) == "builtin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 
 from compiler import float_layer
 from compiler.decoder.moments import Sample, corrected, moments
+from compiler.decoder.quantize import quantize_decoder
 from compiler.decoder.weight_store import WeightStore
 from compiler.decoder.weights import LayerWeights, calibrate_weights, unplaced
+from compiler.errors import CompileError
 from compiler.frontends.load import load_model
 from compiler.quant.rounding import round_to_nearest
 from compiler.quant.scheme import RowgenScheme, SchemeMap, SimdScheme
 from compiler.quant.weights import VectorWeights
+from hw.presets import load_hardware
 
 MODEL = load_model("shape:tiny")
 STRIDE = 16
@@ -154,3 +158,10 @@ def test_schemes_of_one_weight_share_it() -> None:
     one = RowgenScheme(name="a")
     assert weight_key(one) == weight_key(RowgenScheme(name="b"))
     assert weight_key(one) != weight_key(RowgenScheme(name="a", weight_codes=64))
+
+
+def test_training_needs_text_of_its_own() -> None:
+    scheme = dataclasses.replace(SCHEME, refine_epochs=1)
+    text = np.concatenate(windows(2))
+    with pytest.raises(CompileError, match="trains on calibration text behind"):
+        quantize_decoder(MODEL, scheme, load_hardware("tiny"), text, 8)

@@ -21,7 +21,8 @@ class Row:
 
     changes, hardware_changes: keys that replace the scheme's and the hardware's. bar: perplexity
     over float at most; bar_row, bar_part: excess over float at most this part of another row's.
-    minutes, gigabytes: what quantizing may take. fresh: nothing is taken over.
+    minutes, gigabytes: what quantizing may take. fresh: nothing is taken over. calibration_tokens:
+    other than the usual number.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Row:
     bar_part: float | None = None
     minutes: float | None = None
     gigabytes: float | None = None
+    calibration_tokens: int | None = None
 
     @property
     def file(self) -> str:
@@ -68,7 +70,7 @@ class Plan:
 
 
 ROW_KEYS = {"name", "scheme", "method", "set", "hw_set", "fixed_point_only", "fresh", "bar",
-            "bar_excess", "minutes", "gigabytes"}
+            "bar_excess", "minutes", "gigabytes", "calibration_tokens"}
 
 
 def load_plan(path: Path) -> Plan:
@@ -96,7 +98,7 @@ def _row(path: Path, value: dict[str, Any]) -> Row:
     check_keys(path, value, ROW_KEYS, {"scheme", "method"})
     excess = value.get("bar_excess", {})
     given = {key: value[key] for key in ("fixed_point_only", "fresh", "bar", "minutes",
-                                         "gigabytes") if key in value}
+                                         "gigabytes", "calibration_tokens") if key in value}
     return Row(name=value.get("name", value["scheme"]), scheme=value["scheme"],
                method=value["method"], changes=value.get("set", {}),
                hardware_changes=value.get("hw_set", {}), bar_row=excess.get("row"),
@@ -122,6 +124,8 @@ def evaluate_arguments(plan: Plan, row: Row, folder: Path) -> list[str]:
                         folder / f"{row.file}-hw.yaml")
     return ["evaluate", "--model", plan.model, "--scheme", scheme,
             *(["--hw", hardware] if hardware != "sim" else []), "--tokens", str(plan.tokens),
+            *(["--calibration-tokens", str(row.calibration_tokens)]
+              if row.calibration_tokens else []),
             *(["--fixed-point-only"] if row.fixed_point_only else []),
             *(["--no-resume"] if row.fresh else [])]
 
