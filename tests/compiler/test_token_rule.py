@@ -119,7 +119,7 @@ def test_hardware_without_an_order():
 
 def test_shipped_rules():
     agile, plain = load_scheme("simd-w4a4-agile"), load_scheme("simd-w4a4-agile-notrip")
-    assert agile.token_rule == plain.token_rule == TokenRule(int4=0.5, tokens=32)
+    assert agile.token_rule == plain.token_rule == TokenRule(int4=0.16, tokens=32)
     assert isinstance(agile.default, SimdScheme)
     assert isinstance(plain.default, SimdScheme)
     assert (agile.default.trip_max, plain.default.trip_max) == (4, 0)
