@@ -22,7 +22,7 @@ from compiler.errors import CompileError
 from compiler.expression import Floats
 from compiler.model import BLOCK, LINEARS, Architecture, Model
 from compiler.quant.quantized import IntegerInput, SimdLinear
-from compiler.quant.quantizer import LinearSpec
+from compiler.quant.quantizer import LinearSpec, check_fits
 from compiler.quant.rounding import round_to_nearest
 from compiler.quant.scheme import Lut2dScheme, SchemeMap, SimdScheme
 from compiler.quant.simd import simd_linear
@@ -81,6 +81,8 @@ def quantize_decoder(
     if not windows:
         raise CompileError("the calibration text is empty")
     stride = -(-architecture.head_width // hardware.word_elements) * hardware.word_elements
+    if not exact:
+        _check_tables(architecture, scheme, hardware)
     peak, sizes = _survey(model, windows[:RANGE_WINDOWS], progress)
     order = _residual_order(architecture, scheme, sizes)
     if order is not None:
@@ -143,6 +145,21 @@ def quantize_decoder(
         final_norm=final_norm, head=head, exact_head=exact_head, forms=list(forms.values()),
         pass_tokens=0 if exact else pass_tokens(scheme.token_rule, architecture, hardware),
         rotated=scheme.rotation != "none", residual_order=order)
+
+
+def _check_tables(
+    architecture: Architecture, scheme: SchemeMap, hardware: HardwareConfig
+) -> None:
+    """Refuse lookup schemes that the hardware cannot hold before anything long begins."""
+    for index in range(architecture.layers):
+        for name in architecture.linears:
+            part = scheme.of(name, index)
+            if isinstance(part, SimdScheme):
+                continue
+            shape = architecture.linear_shape(name)
+            check_fits(LinearSpec(
+                name=f"layers.{index}.{name}", input_name=name, bias=None, blocks=None,
+                scheme=part, weight=np.broadcast_to(np.float32(0), shape)), hardware)
 
 
 def _refined(

@@ -44,11 +44,11 @@ def residual_step(peak: float, width: int, epsilon: float, coarsest_table: bool)
     """Step of the int32 residual: as fine as headroom and the norm's epsilon field allow.
 
     coarsest_table: a table-lookup layer adds to the residual; its steps are wide, so that the
-    dequantizer's multiplier reaches them only from ``2**-9`` on.
+    dequantizer's multiplier reaches them only from ``2**-7`` on.
     """
     least = max((peak or 1.0) * RESIDUAL_HEADROOM / INT32_MAX,
                 math.sqrt(width * epsilon / ((1 << EPSILON_BITS) - 1)))
-    return max(power_of_two_above(least), 2.0**-9 if coarsest_table else 0.0)
+    return max(power_of_two_above(least), 2.0**-7 if coarsest_table else 0.0)
 
 
 def embedding_steps(peak: float, residual_scale: float, what: str) -> int:
