@@ -8,16 +8,14 @@ from compiler.quant.kmeans import Floats, kmeans
 from compiler.quant.quantized import Lut2dLinear, SearchInput
 from compiler.quant.scales import OutputScale, dequantization, largest_step
 from compiler.quant.scheme import Lut2dScheme
+from compiler.quant.tables import TableFit
 from compiler.quant.vector import positions
 from compiler.quant.weights import VectorWeights
 from hw.fixed import INT16_MAX, Ints, saturate16
-from hw.golden.lookup import table_sums
 from hw.golden.search import search
 
-CLIPS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02)
-"""Fractions of the table range that are tried."""
-CLIP_TOKENS = 128
-"""Calibration tokens on which they are compared."""
+TOKENS = 512
+"""Calibration tokens on which tables are fitted, evenly spread."""
 
 
 def search_input(calibration: Floats, x_scale: float, scheme: Lut2dScheme) -> SearchInput:
@@ -50,45 +48,12 @@ def by_place(divisors: Floats | None, centroids: Ints) -> Floats:
     return made.reshape(count, 1, length)
 
 
-def quantize_tables(
-    products: Floats, weights: VectorWeights, bits: int, codes: Ints, y: Floats
-) -> tuple[Ints, Floats, Ints]:
-    """Tables as integers, ``T = round((T_float - middle) / step + levels / 2)``.
-
-    LUT-LLM takes one step and one zero for the whole tensor. Here each position and group of
-    columns has a middle of its own, which costs nothing, as their sum is the zero of the group's
-    columns. One outlier position would still make the step so wide that the products of the others
-    vanish, so the range is narrowed as long as the output of a group's columns comes closer to
-    ``y``. products: float32 [P, c_a, groups, c_w]; codes: uint8 [tokens, P]; y: [tokens, M].
-    Returns tables uint8, and by group the step and the zero of a column's sum.
-    """
-    levels, groups = (1 << bits) - 1, products.shape[2]
-    high, low = products.max(axis=(1, 3)), products.min(axis=(1, 3))
-    middle, widest = (high + low) / 2, np.maximum((high - low).max(axis=0), 1e-30)
-    of_column = np.arange(len(weights.scales)) // weights.group_columns
-    best = np.full(groups, np.inf)
-    tables: Ints = np.zeros(products.shape, np.uint8)
-    steps, zeros = np.ones(groups), np.zeros(groups, np.int64)
-    for fraction in CLIPS:
-        step = widest * fraction / levels
-        made = (products - middle[:, None, :, None]) / step[:, None] + levels / 2
-        made = np.clip(np.round(made), 0, levels).astype(np.uint8)
-        zero = np.round((middle / step - levels / 2).sum(axis=0)).astype(np.int64)
-        sums = table_sums(codes, made, weights.indices, weights.group_columns)
-        values = (sums + zero[of_column]) * step[of_column] * weights.scales
-        errors = np.bincount(of_column, np.square(values - y).sum(axis=0), groups)
-        better = errors < best
-        best[better], steps[better], zeros[better] = errors[better], step[better], zero[better]
-        tables[:, :, better] = made[:, :, better]
-    return tables, steps[of_column].astype(np.float32), zeros[of_column]
-
-
 def quantize_lut2d(
     name: str, weights: VectorWeights, bias: Floats | None, search_of: SearchInput,
-    calibration: Floats, y: Floats, divisors: Floats | None, scheme: Lut2dScheme,
-    y_scale: OutputScale, wide: bool = False,
+    calibration: Floats, divisors: Floats | None, scheme: Lut2dScheme, y_scale: OutputScale,
+    wide: bool = False,
 ) -> Lut2dLinear:
-    """Tables of one layer; calibration: float32 [tokens, D], y: the float output [tokens, M].
+    """Tables of one layer; calibration: float32 [tokens, D].
 
     divisors: what the input was divided by behind the weights' fit, [D], or None.
     y_scale, wide: as for `compiler.quant.scales.dequantization`.
@@ -99,23 +64,24 @@ def quantize_lut2d(
     products = np.einsum("pcv,pgwv->pcgw", activations.astype(np.float32),
                          weights.codebooks.astype(np.float32),
                          optimize=True)
-    sample = calibration[:CLIP_TOKENS]
+    sample = calibration[:: -(-len(calibration) // TOKENS)]
     vectors = positions(saturate16(np.round(sample / x_scale)), length).transpose(1, 0, 2)
     codes = search(np.ascontiguousarray(vectors), search_of.centroids, search_of.l2)
-    tables, steps, zero = quantize_tables(products, weights, scheme.entry_bits, codes,
-                                          y[:CLIP_TOKENS])
-    levels = (1 << scheme.entry_bits) - 1
+    chosen = activations[np.arange(codes.shape[1]), codes].reshape(len(codes), -1)
+    y = chosen[:, :weights.inputs].astype(np.float32) @ weights.dense().T
+    fit = TableFit(products, weights, scheme.entry_bits, codes, y)
+    tables = fit.best()
     return Lut2dLinear(
         input=search_of,
-        tables=tables,
+        tables=tables.entries,
         indices=weights.indices,
         group_columns=weights.group_columns,
         entry_bits=scheme.entry_bits,
         gather=scheme.gather,
         y_scale=largest_step(y_scale),
         dequantization=dequantization(
-            weights.scales * steps / y_scale, zero, bias, y_scale,
-            len(tables) * levels + int(np.abs(zero).max()), token_scale=False, name=name,
-            wide=wide,
+            weights.scales * tables.steps / y_scale, tables.zeros, bias, y_scale,
+            len(products) * fit.levels + int(np.abs(tables.zeros).max()), token_scale=False,
+            name=name, wide=wide,
         ),
     )

@@ -146,8 +146,8 @@ def quantize_linear(
     if isinstance(scheme, Lut2dScheme):
         assert isinstance(source, SearchInput)
         assert isinstance(weights, VectorWeights)
-        return quantize_lut2d(spec.name, weights, spec.bias, source, x, x @ spec.weight.T,
-                              spec.divisors, scheme, y_scale, wide)
+        return quantize_lut2d(spec.name, weights, spec.bias, source, x, spec.divisors, scheme,
+                              y_scale, wide)
     assert isinstance(source, IntegerInput)
     if isinstance(scheme, RowgenScheme):
         assert isinstance(weights, VectorWeights)

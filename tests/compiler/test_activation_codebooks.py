@@ -15,10 +15,8 @@ from compiler.quant.activation_codebooks import (
     search_divisors,
     vector_quantized,
 )
-from compiler.quant.lut2d import by_place, fitted_search, quantize_tables
+from compiler.quant.lut2d import by_place, fitted_search
 from compiler.quant.scheme import Lut2dScheme, load_scheme
-from compiler.quant.weights import VectorWeights
-from hw.golden.lookup import table_sums
 from hw.presets import load_hardware
 
 ONES = np.ones(2, np.float32)
@@ -59,24 +57,6 @@ def test_centroids_move_into_a_divided_input() -> None:
     np.testing.assert_array_equal(made.centroids, [[[2, 12]], [[2, 0]]])
     back = made.centroids * (0.5 * by_place(divisors, made.centroids))
     np.testing.assert_array_equal(back, centroids)
-
-
-def test_every_position_has_a_middle_of_its_own() -> None:
-    """Positions whose products lie far from each other keep the whole range of a table."""
-    random = np.random.default_rng(4)
-    products = random.uniform(-1, 1, (6, 4, 2, 16)).astype(np.float32)
-    products += np.array([100, -50, 0, 20, -70, 3], np.float32)[:, None, None, None]
-    weights = VectorWeights(
-        codebooks=np.zeros((6, 2, 16, 2), np.int8),
-        indices=random.integers(0, 16, (6, 40)).astype(np.uint8),
-        scales=np.ones(40, np.float32), group_columns=32, inputs=12)
-    codes = random.integers(0, 4, (30, 6)).astype(np.uint8)
-    groups = np.arange(40) // 32
-    places = np.arange(6)[:, None, None]
-    y = products[places, codes.T[:, :, None], groups, weights.indices[:, None]].sum(axis=0)
-    tables, steps, zeros = quantize_tables(products, weights, 8, codes, y)
-    made = (table_sums(codes, tables, weights.indices, 32) + zeros) * steps
-    assert np.abs(made - y).max() < 6 * 2 / 255
 
 
 def test_fitted_weights_are_nearer_than_plain_ones() -> None:
