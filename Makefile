@@ -39,7 +39,7 @@ demo: setup models ## the main job: five schemes on SmolLM2's layer 0, in RTL, w
 	$(BIN)/lutrip demo --out runs/demo
 
 test: setup models ## all fast tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .

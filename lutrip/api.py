@@ -94,7 +94,7 @@ def discard_result(build: Path) -> None:
 
 
 def simulate(
-    build: Path, *, simulator: str = "verilator", waves: bool = False,
+    build: Path, *, simulator: str = "verilator", waves: bool = False, activity: bool = False,
     max_cycles: int | None = None, memory: MemoryModel | None = None,
     build_dir: Path = Path("build"), resume: bool = True,
     sample_layers: Sequence[int] | None = None,
@@ -105,14 +105,15 @@ def simulate(
 
     Of a whole model's build: resume takes over the passes that an earlier run finished;
     sample_layers are those that run in RTL (default: all); passes is told the progress.
+    activity: the energy uses how often nets changed in this run (Verilator, no waves, no resume).
     """
     from reports.records import run_record, write_record
     from sim.execute import execute
 
     discard_result(build)
-    done = execute(build, simulator=simulator, waves=waves, max_cycles=max_cycles, memory=memory,
-                   build_dir=build_dir, resume=resume, sample_layers=sample_layers,
-                   progress=progress, passes=passes)
+    done = execute(build, simulator=simulator, waves=waves, activity=activity,
+                   max_cycles=max_cycles, memory=memory, build_dir=build_dir, resume=resume,
+                   sample_layers=sample_layers, progress=progress, passes=passes)
     write_record(run_record(build, done.values, done.spans))
     return done.values
 

@@ -52,9 +52,8 @@ def headline(record: RunRecord) -> list[Fact]:
             shown.append(Fact(f"{kind}, energy a token",
                               quantity(phase["energy_j"] / phase["tokens"], "J"), Tag.MODELLED,
                               f"{number(phase['tokens_per_j'])} tokens per joule{note}"))
-    low, high = facts.energy_range(record)
     shown.append(Fact("energy of the run", quantity(record["energy_j"], "J"), Tag.MODELLED,
-                      f"{quantity(low, 'J', 3)} to {quantity(high, 'J', 3)}"))
+                      facts.energy_note(record)))
     if phase := record[DECODE]:
         shown.append(Fact("weights read a decode token",
                           quantity(phase["weight_bytes"] / phase["tokens"], "B"), Tag.SIMULATED,

@@ -47,6 +47,17 @@ def energy_range(record: RunRecord) -> tuple[float, float]:
             sum(cause["high_joules"] for cause in causes))
 
 
+def energy_note(record: RunRecord) -> str:
+    """The likely range and the card's energy, or for a run without them the widest range."""
+    found = record["energy"]
+    if "likely_low_j" not in found:
+        low, high = energy_range(record)
+        return f"{quantity(low, 'J', 3)} to {quantity(high, 'J', 3)}"
+    return (f"on chip, likely {quantity(found['likely_low_j'], 'J', 3)} to "
+            f"{quantity(found['likely_high_j'], 'J', 3)}; with the card "
+            f"{quantity(found['card_j'], 'J', 3)}")
+
+
 def largest_error(record: RunRecord) -> dict[str, Any] | None:
     """The tensor with the largest error against float, or None where none was compared."""
     return max(record["accuracy"], key=lambda row: float(row["relative_error"]), default=None)
@@ -106,7 +117,6 @@ def findings(record: RunRecord) -> list[Fact]:
 
 def headline(record: RunRecord) -> list[Fact]:
     """The numbers that a reader looks for first."""
-    low, high = energy_range(record)
     bits = record["bits_per_weight"]
     clock = f"at {record['clock_mhz']:g} MHz"
     tokens = f"{record['tokens']} tokens, these layers only"
@@ -114,8 +124,7 @@ def headline(record: RunRecord) -> list[Fact]:
         Fact("cycles", number(record["cycles"]), Tag.SIMULATED, f"for {record['tokens']} tokens"),
         Fact("latency", quantity(record["latency_s"], "s"), Tag.MODELLED, clock),
         Fact("tokens per second", number(record["tokens_per_s"]), Tag.MODELLED, tokens),
-        Fact("energy", quantity(record["energy_j"], "J"), Tag.MODELLED,
-             f"{quantity(low, 'J', 3)} to {quantity(high, 'J', 3)}"),
+        Fact("energy", quantity(record["energy_j"], "J"), Tag.MODELLED, energy_note(record)),
         Fact("tokens per joule", number(record["tokens_per_j"]), Tag.MODELLED, tokens),
         Fact("bits read per weight", number(bits["weights"], 3), Tag.SIMULATED,
              f"and {number(bits['centroids'], 3)} for centroids, by all tokens together"),

@@ -30,6 +30,7 @@ from hw.generate import generate
 from hw.presets import load_hardware
 from sim.bare import run_bare
 from sim.bench_decoder import MODEL, golden_rates, rtl_token
+from sim.bench_estimate import estimate_rates
 from sim.circuit import BUILD_DIR, circuit
 from sim.counters import lookups, port_bytes, products, weight_bytes
 from sim.functional import run_image
@@ -153,13 +154,14 @@ def main() -> int:
         "token": rtl_token(hardware, run_dir, say),
         "decode": decode_bits(hardware, run_dir, say),
         "simulation": simulation_rates(hardware, run_dir, say),
+        "estimate": estimate_rates(say),
         "generation": generation(("tiny", "sim", "v80-lutllm", "v80")),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, (json.dumps(result, indent=2) + "\n").encode())
     missed = [
         f"{part}: {row.get('scheme')}"
-        for part in ("golden", "token", "decode", "simulation") for row in result[part]
+        for part in ("golden", "token", "decode", "simulation", "estimate") for row in result[part]
         if not row["holds"]
     ]
     print(f"{out}: " + ("all bounds hold" if not missed else f"missed: {', '.join(missed)}"))

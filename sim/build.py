@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cocotb_tools.config
 from cocotb_tools.runner import Icarus
+from filelock import FileLock
 
 from hw.errors import ToolError
 from sim.testbench import control_file
@@ -32,6 +33,8 @@ VERILATOR_FLAGS = (
 OPTIMIZE = "OPT_FAST=-O1"
 """-O2 compiles twice as long and runs a circuit of useful size no faster."""
 COMPLETE = "complete"
+WAVES, ACTIVITY = "waves", "activity"
+"""What a build can write of a run besides its result."""
 RUNTIME_OBJECTS = "verilated*.o"
 JOBS = min(2, os.cpu_count() or 1)
 
@@ -50,24 +53,24 @@ def cached(build_dir: Path, key: str, make: Callable[[Path], None]) -> Path:
     """Folder ``build_dir/key``, filled by ``make`` unless it is complete.
 
     A build happens in a folder of its own and is renamed when finished, so an interrupted one is
-    never taken for whole and two at once do not meet.
+    never taken for whole. Of two at once one waits for the other.
     """
     folder = build_dir / key
     if (folder / COMPLETE).is_file():
         return folder
     build_dir.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=build_dir, prefix=f".{key}-"))
-    try:
-        make(scratch)
-        (scratch / COMPLETE).touch()
+    with FileLock(build_dir / f".{key}.lock"):
+        if (folder / COMPLETE).is_file():
+            return folder
+        scratch = Path(tempfile.mkdtemp(dir=build_dir, prefix=f".{key}-"))
         try:
-            scratch.replace(folder)
-        except OSError:
-            if not (folder / COMPLETE).is_file():
+            make(scratch)
+            (scratch / COMPLETE).touch()
+            if folder.exists():
                 shutil.rmtree(folder)
-                scratch.replace(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            scratch.replace(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
@@ -110,15 +113,18 @@ def verilate(
 
 
 def _build_verilator(
-    tool: Verilator, sources: Sequence[Path], folder: Path, build_dir: Path, log: Path, waves: bool
+    tool: Verilator, sources: Sequence[Path], folder: Path, build_dir: Path, log: Path,
+    trace: str | None,
 ) -> None:
     control = folder / "public.vlt"
     control.write_text(control_file())
     libraries = cocotb_tools.config.libs_dir
     flags = ["--vpi", "-LDFLAGS",
              f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"]
-    if waves:
+    if trace == WAVES:
         flags += fst_flags(build_dir / "fst")
+    elif trace == ACTIVITY:
+        flags += ["--trace-saif"]
     main = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
     verilate(tool, [control, *sources], main, folder, build_dir, log, flags)
 
@@ -134,18 +140,21 @@ def _build_icarus(sources: Sequence[Path], folder: Path, log: Path) -> None:
 
 
 def build(
-    sources: Sequence[Path], testbench: str, tool: Tool, build_dir: Path, *, waves: bool
+    sources: Sequence[Path], testbench: str, tool: Tool, build_dir: Path, *, trace: str | None
 ) -> Path:
-    """Build for cocotb; returns the build folder. Raises ToolError with the log's path."""
+    """Build for cocotb; returns the build folder. Raises ToolError with the log's path.
+
+    trace: None, `WAVES`, or `ACTIVITY` (Verilator only).
+    """
     key = key_of(tool.name, tool.version, testbench, control_file(), *VERILATOR_FLAGS, OPTIMIZE,
-                 "waves" if waves else "plain", files=sources)
+                 trace or "plain", files=sources)
 
     def make(folder: Path) -> None:
         bench = folder / "tb.v"
         bench.write_text(testbench)
         log = build_dir / f"{key}.log"
         if isinstance(tool, Verilator):
-            _build_verilator(tool, [*sources, bench], folder, build_dir, log, waves)
+            _build_verilator(tool, [*sources, bench], folder, build_dir, log, trace)
         else:
             _build_icarus([*sources, bench], folder, log)
 

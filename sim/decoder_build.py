@@ -15,6 +15,8 @@ from compiler.frontends.load import load_tokenizer
 from hw.config import HardwareConfig
 from hw.errors import LutripError
 from hw.fixed import Ints
+from sim.activity import FILE as ACTIVITY_FILE
+from sim.activity import Changes, merge, read_changes
 from sim.build import key_of
 from sim.circuit import circuit
 from sim.decoder import DecoderRun, GoldenPasses, pass_steps
@@ -87,15 +89,16 @@ class Timelines:
 
 
 def execute_decoder(
-    path: Path, *, simulator: str, waves: bool, max_cycles: int | None, memory: MemoryModel,
-    build_dir: Path, resume: bool, sample_layers: Sequence[int] | None,
+    path: Path, *, simulator: str, waves: bool, activity: bool, max_cycles: int | None,
+    memory: MemoryModel, build_dir: Path, resume: bool, sample_layers: Sequence[int] | None,
     progress: Callable[[str], None], passes: Callable[[PassProgress], None],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Simulate the passes of a decoder build; returns the values of its result and its spans.
 
     max_cycles: limit of each pass. resume: passes that an earlier run has finished, with the same
     image, circuit, simulator and memory, are not run again. sample_layers: only the passes of
-    these layers run in RTL, golden does the rest. passes: told the progress. Raises LutripError
+    these layers run in RTL, golden does the rest. activity: see `sim.execute.execute`; nothing is
+    kept from an earlier run then. passes: told the progress. Raises LutripError
     for a wrong build or layers that have no passes of their own, ToolError for a failing tool.
     """
     build = open_build(path)
@@ -107,11 +110,13 @@ def execute_decoder(
     run_dir = path / RUN_DIR
     run_dir.mkdir(parents=True, exist_ok=True)
     timelines = Timelines(run_dir)
-    run = DecoderRun(build.passes, chosen, PassFile(path / PASS_FILE, key), resume=resume,
+    run = DecoderRun(build.passes, chosen, PassFile(path / PASS_FILE, key),
+                     resume=resume and not activity,
                      keep_events=timelines.keep, tell=passes)
     if not run.resumed:
         timelines.forget()
     build_s: list[float] = []
+    changes: list[Mapping[str, Changes]] = []
 
     def simulate(
         jobs: Sequence[Job], running: Callable[[int, int], None],
@@ -119,10 +124,12 @@ def execute_decoder(
     ) -> None:
         results = simulate_passes(
             sources, build.hardware, path / IMAGE_FILE, jobs, run_dir, simulator=simulator,
-            memory=memory, waves=waves, max_cycles=max_cycles, build_dir=build_dir / "sim",
-            image_key=build.metadata["image_sha256"], progress=progress, running=running,
-            finished=finished)
+            memory=memory, waves=waves, activity=activity, max_cycles=max_cycles,
+            build_dir=build_dir / "sim", image_key=build.metadata["image_sha256"],
+            progress=progress, running=running, finished=finished)
         build_s.append(results[0].build_s)
+        if activity:
+            changes.append(read_changes(run_dir / ACTIVITY_FILE))
 
     progress("golden")
     golden = GoldenPasses(build.memory, build.hardware)
@@ -130,7 +137,7 @@ def execute_decoder(
     if not run.records:
         raise LutripError("no pass was simulated; give --sample-layers layers of the model")
     values = decoder_values(build.path, build.metadata, build.hardware, run, memory,
-                            sample_layers)
+                            sample_layers, merge(changes) if activity else None)
     values |= {"circuit_build_s": sum(build_s), "text": text_of(
         build.metadata["model"], values["token_ids"])}
     found = _timeline(build, timelines, run, values)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hw.config import HardwareConfig
-from hw.resources import load_device, total
+from sim.activity import Changes, toggle_rates
+from sim.costs import Costs
 from sim.counters import lookups, port_bytes, products, weight_bytes
 from sim.counters import total as counter_total
 from sim.decoder import DecoderRun
-from sim.energy import Energy, energy
-from sim.energy_table import load_energy
 from sim.passes import DECODE, KINDS, PREFILL, Pass, PassRecord
 from sim.records import MemoryModel
 from sim.values import (
@@ -30,20 +29,6 @@ Ran = Sequence[tuple[Pass, PassRecord]]
 def positions(passes: Sequence[Pass]) -> int:
     """Positions of the model that passes cover, however many passes share them."""
     return sum({item.first: item.tokens for item in passes}.values())
-
-
-class Costs:
-    """Energy of counters on one piece of hardware."""
-
-    def __init__(self, config: HardwareConfig) -> None:
-        self.config = config
-        self.device = load_device(config.device)
-        self.resources = total(config)
-        self._table = load_energy(self.device.energy, config.device)
-
-    def energy(self, counters: Mapping[str, int]) -> Energy:
-        """Energy of a run."""
-        return energy(counters, self.config, self.resources, self._table)
 
 
 def phase_values(ran: Ran, costs: Costs) -> dict[str, Any] | None:
@@ -116,12 +101,16 @@ def scope(sample_layers: Sequence[int] | None) -> str:
 def decoder_values(
     path: Path, metadata: Mapping[str, Any], config: HardwareConfig, run: DecoderRun,
     memory: MemoryModel, sample_layers: Sequence[int] | None,
+    changes: Mapping[str, Changes] | None = None,
 ) -> dict[str, Any]:
-    """Values of the result; rates and energy are those of the simulated passes."""
-    costs = Costs(config)
+    """Values of the result; rates and energy are those of the simulated passes.
+
+    changes: of the circuit's nets in this run, where they were counted.
+    """
     ran = [(item, run.records[item.index]) for item in run.passes if item.index in run.records]
     records = [record for _, record in ran]
     counters = counter_total(record.counters for record in records)
+    costs = Costs(config, None if changes is None else toggle_rates(changes, counters))
     activity = counter_total(record.activity for record in records)
     joules = costs.energy(counters)
     phases = {kind: phase_values([pair for pair in ran if pair[0].kind == kind], costs)
@@ -162,7 +151,8 @@ def decoder_values(
         "passes": pass_values(run.passes, run, costs),
         "resumed_passes": run.resumed,
         "overlap": overlap_values(activity, counters),
-        "energy": energy_values(joules), "engines": engine_values(counters),
+        "energy": energy_values(joules, costs.likely(counters), costs.toggles),
+        "engines": engine_values(counters),
         "ports": port_values(counters, config, memory), "counters": counters,
         "memory": memory_values(memory, config), "accuracy": metadata.get("accuracy", []),
         "roofline": roofline_values(operations, counters, config),

@@ -2,6 +2,10 @@
 
 Counters are turned into physical events by `EVENTS`, one line for each cause. Events of logic that
 no counter sees (control, queues) are in the clock's share only, which all flip-flops have.
+
+Scopes: the total is that of the device with its HBM ("on-chip"); `Energy.card` adds the board.
+Bounds of causes add up linearly, as if every table value were off the same way: the widest range.
+`sim.energy_range` has the likely one.
 """
 
 from __future__ import annotations
@@ -151,12 +155,16 @@ class EnergyItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Energy:
-    """Energy of a run by cause, and the time that it covers."""
+    """Energy of a run by cause, and the time that it covers.
+
+    card: the same run with what the board takes besides.
+    """
 
     table: str
     device: str
     seconds: float
     items: tuple[EnergyItem, ...]
+    card: Bounds
 
     @property
     def total(self) -> Bounds:
@@ -180,13 +188,16 @@ def _memory(table: EnergyTable, bits: float, deep: bool, kind: str) -> Bounds:
     return table[f"bram_{kind}_36"] * (bits / BRAM_BITS)
 
 
-def event_energy(event: Event, table: EnergyTable, config: HardwareConfig) -> Bounds:
-    """Joules of one count."""
+def event_energy(
+    event: Event, table: EnergyTable, config: HardwareConfig, toggle: float | None = None
+) -> Bounds:
+    """Joules of one count; toggle: measured changes of a bit, None for the table's."""
     deep = event.depth(config) >= URAM_DEPTH
     total = Bounds(0, 0, 0)
+    changes = table["data_toggle"] if toggle is None else Bounds(toggle, toggle, toggle)
     for count, key in ((event.luts, "lut_toggle"), (event.ffs, "ff_toggle")):
         if count is not None:
-            total += table[key] * table["data_toggle"] * count(config)
+            total += table[key] * changes * count(config)
     if event.multiplies is not None:
         total += table["dsp_multiply"] * event.multiplies(config)
     if event.reads is not None:
@@ -198,13 +209,23 @@ def event_energy(event: Event, table: EnergyTable, config: HardwareConfig) -> Bo
     return total
 
 
+def engine_of(counter: str) -> str:
+    """Name of the engine in the circuit whose logic a counter of `EVENTS` stands for."""
+    prefix = counter.partition("_")[0]
+    return {"centroid": "search", "rowgen": "lut", "scaler": "simd"}.get(prefix, prefix)
+
+
 def energy(
-    counters: Mapping[str, int], config: HardwareConfig, resources: Resources, table: EnergyTable
+    counters: Mapping[str, int], config: HardwareConfig, resources: Resources, table: EnergyTable,
+    toggles: Mapping[str, float] | None = None,
 ) -> Energy:
     """Energy of a run from its counters; the circuit's size sets the clock's share.
 
+    toggles: changes of a bit in a step, by engine, measured (`sim.activity`); engines that are
+    not in it have the table's ``data_toggle``.
     Raises ValueError when a counter that `EVENTS` needs is missing.
     """
+    measured = toggles or {}
     seconds = counters["cycles"] / (config.clock_mhz * 1e6)
     causes: dict[tuple[str, str], Bounds] = {}
     for event in EVENTS:
@@ -212,7 +233,8 @@ def energy(
                  or (event.counter.endswith("_") and name.startswith(event.counter))]
         if not names:
             raise ValueError(f"no counter {event.counter}")
-        joules = event_energy(event, table, config) * sum(counters[name] for name in names)
+        each = event_energy(event, table, config, measured.get(engine_of(event.counter)))
+        joules = each * sum(counters[name] for name in names)
         key = (event.group, event.cause)
         causes[key] = causes.get(key, Bounds(0, 0, 0)) + joules
     loads = table["clock_loads_per_ff"] * resources.ff * table["clock_enable"]
@@ -220,8 +242,10 @@ def energy(
     causes[STATIC, "device leakage"] = table["static"] * seconds
     causes[STATIC, f"{table.memory} background"] = table["memory_background"] * seconds
     causes[STATIC, "processor"] = table["processor"] * seconds
+    on_chip = sum(causes.values(), Bounds(0, 0, 0))
     return Energy(
         table=table.name, device=table.device, seconds=seconds,
         items=tuple(EnergyItem(group=group, cause=cause, joules=joules)
                     for (group, cause), joules in causes.items()),
+        card=on_chip / table["card_efficiency"] + table["card_auxiliary"] * seconds,
     )

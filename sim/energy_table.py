@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 from hw.errors import ConfigError
 from hw.presets import check_keys, find, load_yaml
 
-SCALES = {"fJ": 1e-15, "pJ": 1e-12, "W": 1.0}
-"""Units of energy and power in joules and watts; other units count as they are."""
+SCALES = {"fJ": 1e-15, "pJ": 1e-12, "W": 1.0, "ms": 1e-3, "GB/s": 1e9, "TOPS": 1e12}
+"""Units in SI; other units count as they are."""
 PROVENANCES = ("vendor report", "derived", "measured", "assumed")
 ACTIVITY = ("data_toggle", "clock_enable")
 DYNAMIC = (
@@ -19,11 +20,16 @@ DYNAMIC = (
     "bram_write_36", "uram_read", "uram_read_bit", "uram_write", "uram_write_bit", "dsp_multiply",
 )
 STATIC = ("static", "memory_background", "processor")
+CARD = ("card_efficiency", "card_auxiliary")
+"""Of the board: output over input power of the regulators, and what hangs on none of them."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """A quantity with its lower and upper bound; operations take all of them as correlated."""
+    """A quantity with its lower and upper bound.
+
+    Operations take all of them as correlated: sums and products of lower bounds are lower bounds.
+    """
 
     value: float
     lower: float
@@ -36,6 +42,9 @@ class Bounds:
         if not isinstance(other, Bounds):
             return Bounds(self.value * other, self.lower * other, self.upper * other)
         return Bounds(self.value * other.value, self.lower * other.lower, self.upper * other.upper)
+
+    def __truediv__(self, other: Bounds) -> Bounds:
+        return Bounds(self.value / other.value, self.lower / other.upper, self.upper / other.lower)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +70,14 @@ class EnergyTable:
     def __getitem__(self, key: str) -> Bounds:
         return self.values[key].bounds
 
+    def at(self, key: str, value: float) -> EnergyTable:
+        """The table with another value (SI, without bounds) for one key."""
+        changed = dataclasses.replace(self.values[key], bounds=Bounds(value, value, value))
+        return dataclasses.replace(self, values={**self.values, key: changed})
 
-def _value(where: str, record: Any, sources: Mapping[str, str]) -> TableValue:
+
+def table_value(where: str, record: Any, sources: Mapping[str, str]) -> TableValue:
+    """A value with its bounds and source from YAML; raises ConfigError that names ``where``."""
     if not isinstance(record, dict):
         raise ConfigError(f"{where}: must be a mapping with value, unit, provenance and source")
     needed = {"value", "unit", "provenance", "source"}
@@ -99,15 +114,16 @@ def load_energy(name: str, device: str) -> EnergyTable:
     if device not in data["devices"]:
         raise ConfigError(f"{path}: no device {device!r}; known: {', '.join(data['devices'])}")
     own = data["devices"][device]
-    check_keys(f"{path}: {device}", own, {"memory", *STATIC}, {"memory", *STATIC})
+    needed = {"memory", *STATIC, *CARD}
+    check_keys(f"{path}: {device}", own, needed, needed)
     check_keys(f"{path}: activity", data["activity"], set(ACTIVITY), set(ACTIVITY))
     check_keys(f"{path}: dynamic", data["dynamic"], set(DYNAMIC), set(DYNAMIC))
     if own["memory"] not in data["offchip_bit"]:
         raise ConfigError(f"{path}: {device}: memory {own['memory']!r} is not under offchip_bit")
-    records = {**data["activity"], **data["dynamic"], **{key: own[key] for key in STATIC},
+    records = {**data["activity"], **data["dynamic"], **{key: own[key] for key in STATIC + CARD},
                "offchip_bit": data["offchip_bit"][own["memory"]]}
     return EnergyTable(
         name=data["name"], title=data["title"], device=device, memory=own["memory"],
-        values={key: _value(f"{path}: {key}", record, data["sources"])
+        values={key: table_value(f"{path}: {key}", record, data["sources"])
                 for key, record in records.items()},
     )

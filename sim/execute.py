@@ -11,12 +11,13 @@ from typing import Any
 from compiler.build import METADATA_FILE, Build, load_build
 from compiler.image.program import decode_program, steps
 from hw.errors import LutripError
-from hw.resources import Resources, load_device, total
+from sim.activity import FILE as ACTIVITY_FILE
+from sim.activity import read_changes, toggle_rates
 from sim.circuit import BUILD_DIR, circuit
+from sim.costs import Costs
 from sim.counters import lookups, port_bytes, products, weight_bytes
 from sim.decoder_build import KIND, execute_decoder
-from sim.energy import Energy, energy
-from sim.energy_table import load_energy
+from sim.energy_operations import operation_energy
 from sim.functional import run_image
 from sim.locate import locate
 from sim.passes import PassProgress
@@ -59,7 +60,7 @@ def is_decoder(path: Path) -> bool:
 
 
 def execute(
-    path: Path, *, simulator: str = "verilator", waves: bool = False,
+    path: Path, *, simulator: str = "verilator", waves: bool = False, activity: bool = False,
     max_cycles: int | None = None, memory: MemoryModel | None = None,
     build_dir: Path = BUILD_DIR, resume: bool = True,
     sample_layers: Sequence[int] | None = None,
@@ -70,25 +71,26 @@ def execute(
 
     The circuit's every write is compared with golden's. Files of the run (log, waves, Chrome
     trace) go to ``path``. resume, sample_layers, passes: see `sim.decoder_build.execute_decoder`;
-    a build of a block is one program and is run anew. progress: told what happens, in words.
+    a build of a block is one program and is run anew. activity: count the changes of all nets and
+    use them for the energy (`sim.activity`). progress: told what happens, in words.
     Raises LutripError for a wrong build, ToolError for a failing tool.
     """
     memory = memory or MemoryModel()
     if is_decoder(path):
         values, found = execute_decoder(
-            path, simulator=simulator, waves=waves, max_cycles=max_cycles, memory=memory,
-            build_dir=build_dir, resume=resume, sample_layers=sample_layers, progress=progress,
-            passes=passes)
+            path, simulator=simulator, waves=waves, activity=activity, max_cycles=max_cycles,
+            memory=memory, build_dir=build_dir, resume=resume, sample_layers=sample_layers,
+            progress=progress, passes=passes)
         return Execution(values=values, spans=found)
     if sample_layers is not None:
         raise LutripError("--sample-layers needs a build of a whole model; "
                           "compile it without --layers, with --split-layers")
-    return _execute_block(path, simulator, waves, max_cycles, memory, build_dir, progress)
+    return _execute_block(path, simulator, waves, activity, max_cycles, memory, build_dir, progress)
 
 
 def _execute_block(
-    path: Path, simulator: str, waves: bool, max_cycles: int | None, memory: MemoryModel,
-    build_dir: Path, progress: Callable[[str], None],
+    path: Path, simulator: str, waves: bool, activity: bool, max_cycles: int | None,
+    memory: MemoryModel, build_dir: Path, progress: Callable[[str], None],
 ) -> Execution:
     build = load_build(path)
     config = build.hardware
@@ -98,29 +100,29 @@ def _execute_block(
     result = simulate(
         circuit(config, build_dir, progress), config, image, build.image.program_address,
         expected, path / "simulation", simulator=simulator, memory=memory, waves=waves,
-        max_cycles=max_cycles, build_dir=build_dir / "sim", progress=progress,
+        activity=activity, max_cycles=max_cycles, build_dir=build_dir / "sim", progress=progress,
     )
-    device = load_device(config.device)
-    resources = total(config)
-    joules = energy(result.counters, config, resources,
-                    load_energy(device.energy, config.device))
     found = spans(read_events(result.events), result.cycles)
     expanded = list(steps(decode_program(image[build.image.program_address:])))
     names = engine_names(expanded, build.instruction_ops)
     write_chrome_trace(path / "trace.json", found, config.clock_mhz, names)
-    values = _values(path, build, result, joules, device.counts(resources), memory)
+    busy = span_values(found, names)
+    toggles = (toggle_rates(read_changes(result.run_dir / ACTIVITY_FILE), result.counters)
+               if activity else None)
+    values = _values(path, build, result, Costs(config, toggles), busy, memory)
     first = result.first_mismatch
     values["first_mismatch"] = None if first is None else locate(
         first, expanded, build.instruction_ops, config)
-    values |= {"device": device.name, "fits": device.fits(resources)}
-    return Execution(values=values, spans=span_values(found, names))
+    return Execution(values=values, spans=busy)
 
 
 def _values(
-    path: Path, build: Build, result: SimulationResult, joules: Energy, resources: Resources,
-    memory: MemoryModel,
+    path: Path, build: Build, result: SimulationResult, costs: Costs,
+    busy: Sequence[dict[str, Any]], memory: MemoryModel,
 ) -> dict[str, Any]:
     meta, config = build.metadata, build.hardware
+    joules = costs.energy(result.counters)
+    counts = costs.device.counts(costs.resources)
     tokens, seconds = len(meta["tokens"]), joules.seconds
     wall_s = max(result.wall_s, 1e-9)
     looked_up, multiplied = (f(result.counters, config) for f in (lookups, products))
@@ -140,7 +142,8 @@ def _values(
         "cycles": result.cycles, "clock_mhz": config.clock_mhz, "latency_s": seconds,
         "tokens_per_s": tokens / seconds, "energy_j": joules.total.value,
         "tokens_per_j": tokens / joules.total.value,
-        "energy": energy_values(joules),
+        "energy": {**energy_values(joules, costs.likely(result.counters), costs.toggles),
+                   "operations": operation_energy(joules, busy)},
         "engines": engine_values(result.counters),
         "ports": port_values(result.counters, config, memory),
         "overlap": overlap_values(result.activity, result.counters),
@@ -149,8 +152,8 @@ def _values(
         "accuracy": [{"tensor": tensor, "relative_error": error}
                      for tensor, error in meta["relative_error"].items()],
         "roofline": roofline_values(weights * tokens, result.counters, config),
-        **resources.rounded(),
-        "resources": resources.rounded(),
+        **counts.rounded(), "resources": counts.rounded(),
+        "device": costs.device.name, "fits": costs.device.fits(costs.resources),
         "bits_per_weight": {
             "weights": weight_bytes(result.counters, config) * 8 / weights,
             "centroids": counted["centroid"] * 8 / weights,

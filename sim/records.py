@@ -22,12 +22,19 @@ class MemoryModel:
 
     latency_cycles: from an accepted address to its first word, and from the last written word to
     the response; at least 2. bytes_per_cycle: limit of one port, None for a word every cycle.
-    outstanding: bursts that a port accepts ahead, 1..64.
+    outstanding: bursts that a port accepts ahead, 1..64. row_bytes, row_miss_cycles: a read burst
+    that neither follows the one before it nor lies in its row (a power of two of bytes) begins so
+    many cycles behind it. refresh_interval_cycles, refresh_cycles: no port moves a word in the
+    first cycles of every interval; 0 is never.
     """
 
     latency_cycles: int = 64
     bytes_per_cycle: float | None = None
     outstanding: int = 16
+    row_bytes: int = 1024
+    row_miss_cycles: int = 0
+    refresh_interval_cycles: int = 0
+    refresh_cycles: int = 0
 
     def __post_init__(self) -> None:
         if self.latency_cycles < LATENCY_MIN:
@@ -39,17 +46,36 @@ class MemoryModel:
         if not 1 <= self.outstanding <= OUTSTANDING_MAX:
             raise ConfigError(f"outstanding bursts must be 1..{OUTSTANDING_MAX}, "
                               f"not {self.outstanding}")
+        if self.row_bytes < 1 or self.row_bytes & (self.row_bytes - 1):
+            raise ConfigError(f"memory rows must be a power of two of bytes, not {self.row_bytes}")
+        for name in ("row_miss_cycles", "refresh_interval_cycles", "refresh_cycles"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.refresh_cycles and self.refresh_cycles >= self.refresh_interval_cycles:
+            raise ConfigError(f"refresh_cycles must be less than refresh_interval_cycles "
+                              f"({self.refresh_interval_cycles}), not {self.refresh_cycles}")
+
+    def word_rate(self, config: HardwareConfig) -> Fraction:
+        """Port words that a port moves each cycle at most."""
+        if self.bytes_per_cycle is None:
+            return Fraction(1)
+        share = Fraction(self.bytes_per_cycle) / config.port_bytes
+        return min(Fraction(1), share.limit_denominator(1024)) or Fraction(1, 1024)
+
+    def row_shift(self, config: HardwareConfig) -> int:
+        """Logarithm of the port words of a row."""
+        return max(0, (self.row_bytes // config.port_bytes).bit_length() - 1)
 
     def plusargs(self, config: HardwareConfig, words: int) -> list[str]:
         """Arguments for the testbench's memory of ``words`` port words."""
-        rate = Fraction(1)
-        if self.bytes_per_cycle is not None:
-            share = Fraction(self.bytes_per_cycle) / config.port_bytes
-            rate = min(rate, share.limit_denominator(1024)) or Fraction(1, 1024)
+        rate = self.word_rate(config)
         return [
             f"+words={words}", f"+latency={self.latency_cycles}",
             f"+outstanding={self.outstanding}", f"+rate_words={rate.numerator}",
-            f"+rate_cycles={rate.denominator}",
+            f"+rate_cycles={rate.denominator}", f"+row_shift={self.row_shift(config)}",
+            f"+row_miss={self.row_miss_cycles}",
+            f"+refresh_interval={self.refresh_interval_cycles}",
+            f"+refresh={self.refresh_cycles}",
         ]
 
 

@@ -24,7 +24,8 @@ from hw.register_map import (
     Register,
     register_map,
 )
-from sim.build import TIMESCALE, TOPLEVEL, build
+from sim.activity import FILE as ACTIVITY_FILE
+from sim.build import ACTIVITY, TIMESCALE, TOPLEVEL, WAVES, build
 from sim.compare import ExpectedBeats, read_activity, read_checks, write_expected
 from sim.counters import counter_registers
 from sim.records import Job, MemoryModel, Patch, SimulationResult
@@ -37,7 +38,7 @@ BUILD_DIR = Path("build") / "sim"
 BENCH = "sim.benches.accelerator"
 IMAGE, RECORDS, PROGRESS = "image.bin", "records.jsonl", "progress.txt"
 OLD_FILES = (RECORDS, PROGRESS, "checks_*.txt", "events_*.txt", "output_*.txt",
-             "expected_*.bin", "patch_*.bin", "waves.fst")
+             "expected_*.bin", "patch_*.bin", "waves.fst", ACTIVITY_FILE)
 COPY_BYTES = 1 << 24
 """Bytes of an image that are reversed at a time."""
 
@@ -71,6 +72,7 @@ def simulate_passes(
     simulator: str = "verilator",
     memory: MemoryModel | None = None,
     waves: bool = False,
+    activity: bool = False,
     max_cycles: int | None = None,
     watchdog_cycles: int = WATCHDOG_LIMIT,
     build_dir: Path = BUILD_DIR,
@@ -83,12 +85,15 @@ def simulate_passes(
 
     They share one memory, which starts as ``image`` (bytes, or a file of them). The first program
     that is not bit-exact is the last one run. run_dir: gets logs, event logs and waves.
+    activity: write changes of all nets to ``run_dir/activity.saif`` (Verilator; not with waves).
     max_cycles: limit of each program. image_key: names the image's content; a run folder that
     already holds it is not written again. progress: told what happens, in words. running,
     finished: told the cycle of a program now and then, and its result when it ends, from a thread.
 
     Raises ToolError when a tool is missing or fails, LutripError for a wrong image.
     """
+    if activity and (waves or simulator != "verilator"):
+        raise LutripError("--activity needs Verilator and goes without --waves; leave one out")
     tool = find_simulator(simulator)
     run_dir = run_dir.resolve()
     words = prepare(run_dir, config, image, jobs, image_key)
@@ -96,7 +101,8 @@ def simulate_passes(
     text = bench_text(sources, config, registers, words)
     progress(f"{tool.name} {tool.version}: building the circuit")
     started = time.perf_counter()
-    folder = build([*library_sources(), *sources], text, tool, build_dir.resolve(), waves=waves)
+    trace = WAVES if waves else ACTIVITY if activity else None
+    folder = build([*library_sources(), *sources], text, tool, build_dir.resolve(), trace=trace)
     build_s = time.perf_counter() - started
 
     case: dict[str, Any] = {
@@ -112,6 +118,7 @@ def simulate_passes(
     }
     (run_dir / "case.json").write_text(json.dumps(case))
     waves_file = run_dir / "waves.fst" if waves else None
+    trace_file = run_dir / ACTIVITY_FILE if activity else waves_file
     results: list[SimulationResult] = []
 
     def take(record: dict[str, Any]) -> None:
@@ -126,7 +133,7 @@ def simulate_passes(
     progress("running")
     with Watcher(run_dir / RECORDS, run_dir / PROGRESS, take, running) as watcher:
         _run(tool, folder, run_dir, run_plusargs(config, memory or MemoryModel(), words,
-                                                 max_cycles), waves_file)
+                                                 max_cycles), trace_file)
     watcher.check()
     if not results:
         raise ToolError(f"{tool.name} ended without a result; see {run_dir / 'simulate.log'}")
@@ -202,18 +209,18 @@ def run_plusargs(
 
 
 def _run(
-    tool: Tool, folder: Path, run_dir: Path, plusargs: list[str], waves: Path | None
+    tool: Tool, folder: Path, run_dir: Path, plusargs: list[str], trace: Path | None
 ) -> None:
     log = run_dir / "simulate.log"
-    arguments = [] if waves is None or tool.name == "icarus" else ["--trace-file", str(waves)]
-    if waves is not None and tool.name == "icarus":
+    arguments = [] if trace is None or tool.name == "icarus" else ["--trace-file", str(trace)]
+    if trace is not None and tool.name == "icarus":
         plusargs = [*plusargs, "+waves"]
     try:
         get_runner(tool.name).test(
             hdl_toplevel=TOPLEVEL, hdl_toplevel_lang="verilog", test_module=BENCH,
             build_dir=folder, test_dir=run_dir, plusargs=plusargs, test_args=arguments,
             extra_env={"LUTRIP_CASE": str(run_dir / "case.json")}, timescale=TIMESCALE,
-            waves=waves is not None, log_file=log, results_xml=str(run_dir / "results.xml"),
+            waves=trace is not None, log_file=log, results_xml=str(run_dir / "results.xml"),
         )
     except (RuntimeError, SystemExit) as error:
         raise ToolError(f"{tool.name} failed ({error}); see {log}") from None

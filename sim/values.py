@@ -10,6 +10,7 @@ from hw.config import HardwareConfig
 from hw.isa import ENGINE_OF, Engine
 from sim.counters import engine_times, port_bytes, weight_bytes
 from sim.energy import Energy
+from sim.energy_table import Bounds
 from sim.locate import operation
 from sim.records import MemoryModel
 from sim.timeline import BUSY, Span
@@ -66,12 +67,22 @@ def memory_values(memory: MemoryModel, config: HardwareConfig) -> dict[str, Any]
     }
 
 
-def energy_values(joules: Energy) -> dict[str, Any]:
-    """Energy by cause."""
-    provenance = f"simulated counters x table {joules.table}"
+def energy_values(
+    joules: Energy, likely: tuple[Bounds, Bounds], toggles: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Energy by cause, with its widest range and the ``likely`` ones on chip and with the card.
+
+    toggles: measured changes of a bit in a step, by engine, where they were used.
+    """
+    activity = "" if toggles is None else ", activity measured"
+    provenance = f"simulated counters x table {joules.table}{activity}"
+    on_chip, card = likely
     return {
         "table": joules.table, "power_w": joules.total.value / max(joules.seconds, 1e-12),
         "low_j": joules.total.lower, "high_j": joules.total.upper,
+        "likely_low_j": on_chip.lower, "likely_high_j": on_chip.upper,
+        "card_j": card.value, "card_likely_low_j": card.lower, "card_likely_high_j": card.upper,
+        "toggles": None if toggles is None else dict(toggles),
         "causes": [
             {"cause": f"{item.group}: {item.cause}", "joules": item.joules.value,
              "low_joules": item.joules.lower, "high_joules": item.joules.upper,

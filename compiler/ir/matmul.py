@@ -200,6 +200,9 @@ def simd_bound(
     Every group contributes at most ``limit * sum(2**alpha * |weight * scale + minimum|)``, rounded.
     """
     limit = (1 << (act_bits - 1)) - 1
+    if weights.strides[0] == scales.strides[1] == 0 and minima is None:
+        # Columns that are one in memory (`compiler.structure`) have one sum.
+        weights, scales = weights[:1], scales[:, :1]
     chunk = weights.shape[1] // len(alphas)
     factors = np.int64(limit) << np.repeat(alphas.astype(np.int64), chunk)
     offsets = np.zeros_like(scales) if minima is None else minima

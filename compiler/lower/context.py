@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from compiler.errors import CompileError
 from compiler.image.access import ALPHA_ENTRIES, SCALE_ENTRIES
 from compiler.image.program import Task
 from compiler.ir.graph import Graph
 from compiler.lower.allocate import Allocator
 from hw.config import HardwareConfig
 from hw.isa import Opcode
+
+STRIDE_MAX = 4095
+"""Words from a row to the next in an instruction."""
 
 
 @dataclass(frozen=True)
@@ -75,5 +79,7 @@ class Context:
     def place(self, tensor: str) -> Place:
         """Allocate a tensor of a token tile in vector memory."""
         stride = self.words[tensor]
+        if stride > STRIDE_MAX:
+            raise CompileError(f"{tensor}: rows of {stride} words, at most {STRIDE_MAX} fit")
         self.places[tensor] = Place(self.vector.allocate(stride * self.tokens), stride)
         return self.places[tensor]

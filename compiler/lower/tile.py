@@ -27,7 +27,6 @@ from compiler.lower.matmul import LinearEmitter
 from hw.config import HardwareConfig
 from hw.isa import Opcode
 
-STRIDE_MAX = 4095
 TRANSFER_WORDS_MAX = 65535
 
 
@@ -84,9 +83,6 @@ def row_words(graph: Graph, config: HardwareConfig) -> dict[str, int]:
             names = [t.name for t in (op.source, op.factor, op.out) if t is not None]
             widest = max(words[name] for name in names)
             words.update(dict.fromkeys(names, widest))
-    for name, count in words.items():
-        if count > STRIDE_MAX:
-            raise CompileError(f"{name}: rows of {count} words, at most {STRIDE_MAX} fit")
     return words
 
 
@@ -269,10 +265,11 @@ def token_count(graph: Graph) -> int:
     return len(next(iter(graph.inputs.values())))
 
 
-def tile_graph(graph: Graph, config: HardwareConfig) -> Tiled:
-    """Instructions with as few tiles of tokens as the hardware's stores allow.
+def emit_graph(graph: Graph, config: HardwareConfig) -> Tiler:
+    """All instructions, with as few tiles of tokens as the hardware's stores allow.
 
-    Raises CompileError in one line when the hardware cannot hold or run an operation.
+    Constants are not packed yet. Raises CompileError in one line when the hardware cannot hold or
+    run an operation.
     """
     total = token_count(graph)
     parts = -(-total // config.tokens_max)
@@ -282,7 +279,7 @@ def tile_graph(graph: Graph, config: HardwareConfig) -> Tiled:
         try:
             for span in np.array_split(np.arange(total), parts):
                 tiler.emit(int(span[0]), int(span[-1]) + 1)
-            break
+            return tiler
         except OutOfSpaceError as error:
             if size == 1:
                 raise CompileError(
@@ -290,6 +287,11 @@ def tile_graph(graph: Graph, config: HardwareConfig) -> Tiled:
                     f"one token ({error.needed} more are needed); use larger hardware") from None
             while -(-total // parts) == size:
                 parts += 1
+
+
+def tile_graph(graph: Graph, config: HardwareConfig) -> Tiled:
+    """Instructions of `emit_graph` with the bytes that they need."""
+    tiler = emit_graph(graph, config)
     context = tiler.context
     return Tiled(
         tasks=context.tasks,

@@ -39,11 +39,10 @@ def command(hardware: str, out: Path, target: str, json_path: Path | None) -> No
     assert isinstance(files, list)
     result: dict[str, Any] = {
         **manifest, **resources.rounded(), "device": device.name, "fits": device.fits(modelled),
-        "resources_are": "modelled",
+        "verdict": device.verdict(modelled), "resources_are": "modelled",
     }
     counts = ", ".join(f"{count:g} {name}" for name, count in resources.rounded().items())
     click.echo(f"{out}: {len(files)} modules, top {manifest['top']}, "
                f"configuration {manifest['configuration_hash']}")
-    click.echo(f"modelled resources: {counts}; "
-               f"{'fits' if result['fits'] else 'does not fit'} {device.title}")
+    click.echo(f"modelled resources: {counts}; {result['verdict']}")
     write_json(json_path, result)

@@ -65,6 +65,8 @@ def left(seconds: float | None) -> str:
 @click.option("--simulator", type=click.Choice(["verilator", "icarus"]), default="verilator",
               show_default=True)
 @click.option("--waves", is_flag=True, help="Write waves to BUILD/simulation/waves.fst.")
+@click.option("--activity", is_flag=True,
+              help="Count how often nets change and use that for the energy (slower).")
 @click.option("--max-cycles", type=click.IntRange(1), default=None,
               help="Stop a program after this many cycles.")
 @click.option("--resume/--no-resume", default=True, show_default=True,
@@ -81,8 +83,8 @@ def left(seconds: float | None) -> str:
               show_default=True, help="Where generated and compiled circuits are kept.")
 @json_option
 def command(
-    build: Path, simulator: str, waves: bool, max_cycles: int | None, resume: bool,
-    sample: str | None, latency: int, bytes_per_cycle: float | None, outstanding: int,
+    build: Path, simulator: str, waves: bool, activity: bool, max_cycles: int | None,
+    resume: bool, sample: str | None, latency: int, bytes_per_cycle: float | None, outstanding: int,
     build_dir: Path, json_path: Path | None,
 ) -> int:
     """Run a build in RTL, compare every write with golden, count cycles and energy.
@@ -94,6 +96,7 @@ def command(
     Examples:
       lutrip simulate runs/rowgen
       lutrip simulate runs/rowgen --waves --latency 120 --bytes-per-cycle 16
+      lutrip simulate runs/rowgen --activity
       lutrip simulate runs/smollm2 --sample-layers 0,14,29
     """
     from lutrip.api import simulate
@@ -105,9 +108,9 @@ def command(
     display = Display()
     with display.bar:
         values = simulate(
-            build, simulator=simulator, waves=waves, max_cycles=max_cycles, memory=memory,
-            build_dir=build_dir, resume=resume, sample_layers=layers, progress=display.say,
-            passes=display.show,
+            build, simulator=simulator, waves=waves, activity=activity, max_cycles=max_cycles,
+            memory=memory, build_dir=build_dir, resume=resume, sample_layers=layers,
+            progress=display.say, passes=display.show,
         )
     write_json(json_path, values)
     click.echo(f"{values['title']}: {values['cycles']:,} cycles ({values['simulator']}), "

@@ -9,7 +9,10 @@
 //
 // Plusargs: words (words of the image), latency (cycles from an accepted address to its first data
 // word, at least 2), outstanding (bursts a port accepts before it answers, 1..64), rate_words and
-// rate_cycles (a port moves rate_words words in rate_cycles cycles at most).
+// rate_cycles (a port moves rate_words words in rate_cycles cycles at most), row_shift and row_miss
+// (a read burst that neither follows the one before it nor lies in its row of 2**row_shift words
+// begins row_miss cycles behind it), refresh_interval and refresh (no port moves a word in the first
+// refresh cycles of every refresh_interval; 0 is never).
 
 module axi_memory #(
     parameter WORD_BITS = 256,
@@ -47,7 +50,12 @@ module axi_memory #(
     reg [31:0] outstanding;
     reg [31:0] rate_words;
     reg [31:0] rate_cycles;
+    reg [31:0] row_shift;
+    reg [31:0] row_miss;
+    reg [31:0] refresh_interval;
+    reg [31:0] refresh;
     reg [31:0] now;
+    reg [31:0] phase;
     integer image, got;
 
     initial begin
@@ -56,11 +64,19 @@ module axi_memory #(
         outstanding = 16;
         rate_words = 1;
         rate_cycles = 1;
+        row_shift = 0;
+        row_miss = 0;
+        refresh_interval = 0;
+        refresh = 0;
         got = $value$plusargs("words=%d", limit);
         got = $value$plusargs("latency=%d", latency);
         got = $value$plusargs("outstanding=%d", outstanding);
         got = $value$plusargs("rate_words=%d", rate_words);
         got = $value$plusargs("rate_cycles=%d", rate_cycles);
+        got = $value$plusargs("row_shift=%d", row_shift);
+        got = $value$plusargs("row_miss=%d", row_miss);
+        got = $value$plusargs("refresh_interval=%d", refresh_interval);
+        got = $value$plusargs("refresh=%d", refresh);
         image = $fopen("image.bin", "rb");
         if (image == 0) $display("memory: image.bin is missing");
         else begin
@@ -70,6 +86,8 @@ module axi_memory #(
     end
 
     always @(posedge clk) now <= rst ? 32'd0 : now + 32'd1;
+    always @(posedge clk) phase <= rst | (phase + 32'd1 >= refresh_interval) ? 32'd0 : phase + 32'd1;
+    wire refreshing = (refresh_interval != 0) & (phase < refresh);
 
     // Bursts whose data is awaited, and answers that are due.
     reg [31:0] first [0:63];
@@ -84,7 +102,7 @@ module axi_memory #(
     wire take_data = wvalid & wready;
     wire answer = (answers != 0) & (~bvalid | bready) & ($signed(now - due[answered]) >= 0);
     assign awready = {25'd0, bursts} + {25'd0, answers} < outstanding;
-    assign wready = (bursts != 0) & (credit >= rate_cycles);
+    assign wready = (bursts != 0) & (credit >= rate_cycles) & ~refreshing;
     assign written = take_data;
     assign written_word = first[filled] + {24'd0, beat};
 
@@ -186,11 +204,15 @@ module axi_read_port #(
     reg [7:0] beat;
     reg [31:0] credit;
     reg fault;
+    // Word behind the last one that was answered, and cycles since then.
+    reg [31:0] following, since;
     wire take_address = arvalid & arready;
-    wire answer = (bursts != 0) & (~rvalid | rready) & (credit >= tb.memory.rate_cycles)
-        & ($signed(tb.memory.now - due[answered]) >= 0);
     wire last = beat == length[answered];
     wire [31:0] word = first[answered] + {24'd0, beat};
+    wire open = (word == following) | (since >= tb.memory.row_miss)
+        | ((word ^ (following - 32'd1)) >> tb.memory.row_shift == 0);
+    wire answer = (bursts != 0) & (~rvalid | rready) & (credit >= tb.memory.rate_cycles)
+        & ($signed(tb.memory.now - due[answered]) >= 0) & open & ~tb.memory.refreshing;
     assign arready = {25'd0, bursts} < tb.memory.outstanding;
 
     always @(posedge clk) begin
@@ -207,7 +229,13 @@ module axi_read_port #(
             // Unknown bits would spread through a four-state simulator.
             rdata <= 0;
             fault <= 0;
+            following <= 0;
+            since <= ~32'd0;
         end else begin
+            if (answer) begin
+                following <= word + 32'd1;
+                since <= 0;
+            end else if (~&since) since <= since + 32'd1;
             if (take_address | (answer & last))
                 bursts <= bursts + {6'd0, take_address} - {6'd0, answer & last};
             if (answer) credit <= credit - tb.memory.rate_cycles + tb.memory.rate_words;

@@ -1,84 +1,34 @@
-"""The resource model against synthesis of single units, and against itself."""
+"""The resource model: rules of memories, sums of components, and what a device holds."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from hw import resources
-from hw.config import HardwareConfig
+from hw.errors import ConfigError
 from hw.presets import load_hardware, names
-from hw.resources import Resources, estimate, memory, nibble_memory, total
-from hw.synthesis import synthesize
-from hw.units.accumulator import Accumulator
-from hw.units.activate_engine import ActivateEngine
-from hw.units.append_engine import AppendEngine
-from hw.units.centroid_search import CentroidSearch
-from hw.units.drain_engine import DrainEngine
-from hw.units.gather_engine import GatherEngine
-from hw.units.hadamard_engine import HadamardEngine
-from hw.units.norm_engine import NormEngine
-from hw.units.order_engine import OrderEngine
-from hw.units.position_lane import PositionLane
-from hw.units.quantize_engine import QuantizeEngine
-from hw.units.rope_engine import RopeEngine
-from hw.units.simd_engine import SimdEngine
-from hw.units.softmax_engine import SoftmaxEngine
-from hw.units.weight_prefetch import WeightPrefetch
-from hw.verilog import convert
+from hw.register_map import counters
+from hw.resource_blocks import Memory, memory, mux_luts
+from hw.resource_formulas import COMPONENTS, TERMS
+from hw.resources import Resources, coefficients, estimate, load_device, total
 
 TINY = load_hardware("tiny")
 COUNTS = [field.name for field in dataclasses.fields(Resources)]
-ATTENTION = {"multiplier array", "norm", "rope", "softmax", "gather", "append"}
-
-Model = Callable[[HardwareConfig], Resources]
-UNITS: list[tuple[Callable[[HardwareConfig], Any], Model]] = [
-    (AppendEngine, resources.append_engine),
-    (OrderEngine, resources.order_engine),
-    (WeightPrefetch, resources.weight_prefetch),
-]
-SLOW_UNITS: list[tuple[Callable[[HardwareConfig], Any], Model]] = [
-    (Accumulator, resources.accumulator),
-    (ActivateEngine, resources.activate_engine),
-    (CentroidSearch, resources.centroid_search),
-    (DrainEngine, resources.drain_engine),
-    (GatherEngine, resources.gather_engine),
-    (HadamardEngine, resources.hadamard_engine),
-    (NormEngine, resources.norm_engine),
-    (PositionLane, resources.position_lane),
-    (QuantizeEngine, resources.quantize_engine),
-    (RopeEngine, resources.rope_engine),
-    (SimdEngine, resources.multiplier_array),
-    (SoftmaxEngine, resources.softmax_engine),
-]
-
-
-@pytest.mark.parametrize(("unit", "model"), [
-    *UNITS, *(pytest.param(*unit, marks=pytest.mark.slow) for unit in SLOW_UNITS),
-])
-def test_a_unit_takes_what_its_formula_says(unit, model, tmp_path):
-    """Within 15 %, or a few cells where a unit has few."""
-    source = tmp_path / "unit.v"
-    source.write_text(convert(unit(TINY), "unit_top"))
-    used = synthesize([source], "unit_top", "xilinx", tmp_path / "out").resources
-    modelled = model(TINY)
-    for name, few in {"lut": 60, "ff": 60, "bram36": 1, "dsp": 2, "uram": 0}.items():
-        assert getattr(modelled, name) == pytest.approx(
-            getattr(used, name), rel=0.15, abs=few), (name, modelled, used)
+ATTENTION = {"multiplier control", "packed dot products", "group scalers", "weight buffers", "norm",
+             "rope", "softmax", "gather", "append"}
 
 
 @pytest.mark.parametrize("name", names("hardware"))
-def test_units_add_up_and_attention_comes_with_the_multiplier_array(name):
+def test_components_add_up_and_attention_comes_with_the_multiplier_array(name):
     config = load_hardware(name)
-    units = estimate(config)
+    components = estimate(config)
     for count in COUNTS:
-        values = [getattr(unit, count) for unit in units.values()]
+        values = [getattr(component, count) for component in components.values()]
         assert min(values) >= 0
         assert getattr(total(config), count) == pytest.approx(sum(values))
-    assert ATTENTION & set(units) == (ATTENTION if config.simd else set())
+    assert ATTENTION & set(components) == (ATTENTION if config.simd else set())
 
 
 @pytest.mark.parametrize("change", [
@@ -95,23 +45,85 @@ def test_larger_sizes_take_more(change):
 @pytest.mark.parametrize("change", [
     {"log2_softmax": False}, {"hadamard": False}, {"token_order": False},
     {"simd": False, "log2_softmax": False},
-    {"rowgen": False}, {"l2_search": False},
+    {"rowgen": False}, {"l2_search": False}, {"sparse": False},
 ])
 def test_a_circuit_without_a_feature_takes_fewer_luts(change):
     assert total(dataclasses.replace(TINY, **change)).lut < total(TINY).lut
 
 
-def test_shapes_of_memories():
-    assert memory(128, 32) == Resources(lut=80, ff=128)
-    assert memory(128, 64) == Resources(lut=152, ff=128)
-    assert memory(128, 65) == Resources(bram36=2)
-    assert memory(256, 1024) == Resources(bram36=7.5)
-    assert memory(6, 4096) == Resources(bram36=1)
-    assert memory(512, 8192, uram=True) == Resources(uram=16)
+def test_tables_share_luts_but_not_all():
+    for name in names("hardware"):
+        config = load_hardware(name)
+        whole = total(config)
+        assert 0.6 < whole.lut / whole.lut_cells < 1
 
 
-def test_single_nibbles_waste_block_ram_unless_it_is_deep():
-    assert nibble_memory(16, 256) == Resources(bram36=2)
-    assert nibble_memory(16, 1024) == Resources(bram36=4)
-    assert nibble_memory(16, 4096) == memory(64, 4096)
-    assert nibble_memory(64, 16384) == Resources(bram36=128)
+@pytest.mark.parametrize(("shape", "taken"), [
+    # In tables: 14 x 32 or 7 x 64 bits in 8 LUTs, with a register behind the read.
+    (Memory(128, 32), Resources(lut=80, lut_cells=80, ff=128)),
+    (Memory(128, 64), Resources(lut=152, lut_cells=152, ff=128)),
+    # Narrow memories stay in tables longer, with a multiplexer behind four of them.
+    (Memory(8, 256), Resources(lut=72, lut_cells=72, ff=8)),
+    (Memory(128, 65), Resources(bram36=2)),
+    (Memory(256, 1024), Resources(bram36=7.5)),
+    (Memory(6, 4096), Resources(bram36=1)),
+    # Every granule fills whole write enables of 9 bits.
+    (Memory(64, 256, granule=4), Resources(bram36=2)),
+    (Memory(64, 4096, granule=4), Resources(bram36=8)),
+])
+def test_shapes_of_memories(shape, taken):
+    assert memory(shape, "xilinx") == taken
+
+
+def test_ultraram_is_for_wide_deep_memories_of_devices_that_have_it():
+    assert memory(Memory(512, 8192, wide=True), "xilinx", True).uram == 16
+    assert memory(Memory(512, 8192, wide=True), "xilinx").uram == 0
+    assert memory(Memory(512, 8192), "xilinx", True).uram == 0
+
+
+@pytest.mark.parametrize(("inputs", "luts"), [(1, 0), (2, 1), (4, 1), (5, 2), (16, 5), (64, 21)])
+def test_multiplexers_are_trees_of_four_inputs(inputs, luts):
+    assert mux_luts(inputs) == luts
+
+
+def test_versal_multiplies_wider_and_has_no_narrow_blocks():
+    config = load_hardware("v80")
+    other = dataclasses.replace(config, device="u280")
+    assert total(config).dsp < total(other).dsp
+    assert total(config).lut == pytest.approx(total(other).lut, rel=1e-3)
+    assert total(config).bram36 > total(other).bram36
+
+
+def test_a_device_says_what_does_not_fit_and_by_how_much():
+    device = load_device("kv260")
+    assert device.verdict(Resources(lut=1000)) == f"fits {device.title}"
+    assert device.verdict(Resources(lut=117_120, dsp=100)) == (
+        f"fits {device.title} without headroom: lut 100% (recommended at most 70%)")
+    much = Resources(lut=130_000.2, bram36=150)
+    assert not device.fits(much)
+    assert device.verdict(much) == (
+        f"does not fit {device.title}: exceeds lut by 12,881 (130,001 of 117,120), "
+        "bram36 by 6 (150 of 144)")
+    without = dataclasses.replace(device, uram=0)
+    assert not without.fits(Resources(uram=1))
+    assert without.fits(Resources(lut=1))
+
+
+def test_coefficients_belong_to_the_formulas(tmp_path, monkeypatch):
+    terms = {name for component in COMPONENTS.values() for name in component.lut + component.ff}
+    assert terms <= set(TERMS)
+    (tmp_path / "resources").mkdir()
+    (tmp_path / "resources" / "xilinx.yaml").write_text("norm: {lut: {}}\n")
+    monkeypatch.setattr(resources, "CONFIGS", tmp_path)
+    coefficients.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match="missing key"):
+            coefficients()
+    finally:
+        coefficients.cache_clear()
+
+
+@pytest.mark.parametrize("name", names("hardware"))
+def test_counters_are_counted(name):
+    config = load_hardware(name)
+    assert TERMS["counter"](config) == len(counters(config))

@@ -123,6 +123,17 @@ def test_page_of_a_sparse_run(changes: dict[str, object]) -> None:
     check_page(render([run_record(Path(), synthetic_values(**changes), [])])[0])
 
 
+def test_ranges_and_operations_of_the_energy() -> None:
+    values = synthetic_values()
+    values["energy"] |= {
+        "likely_low_j": 0.011, "likely_high_j": 0.022, "card_j": 0.033, "operations": [
+            {"operation": "layers.0.q", "engine": "linear", "busy_cycles": 7, "joules": 0.001}]}
+    text, _ = render([run_record(Path(), values, [])])
+    check_page(text)
+    assert "on chip, likely 11.0 mJ to 22.0 mJ; with the card 33.0 mJ" in text
+    assert re.search(r"Energy by operation.*layers\.0\.q</td><td>linear", text, re.DOTALL)
+
+
 def test_page_of_a_run_without_work() -> None:
     values = synthetic_values()
     values["roofline"] = dict.fromkeys(values["roofline"], 0)

@@ -10,6 +10,7 @@ from hw.register_map import counters as counter_names
 from hw.resources import Resources
 from sim.counters import engine_times, lookups, port_bytes, products, weight_bytes
 from sim.energy import CLOCK, COMPUTE, EVENTS, GROUPS, OFF_CHIP, ON_CHIP, STATIC, energy
+from sim.energy_range import effects, likely_energy
 from sim.energy_table import PROVENANCES, Bounds, load_energy
 
 CONFIG = load_hardware("sim")
@@ -112,3 +113,46 @@ def test_derived_counters():
     assert products(counters, CONFIG) == 5 * 64 * 8
     assert port_bytes(counters, CONFIG)["write"] == 64
     assert weight_bytes(counters, CONFIG) == 5 * 32
+
+
+def test_the_card_takes_more_than_the_device():
+    table = load_energy("fpga-7nm", "v80")
+    result = energy(zeros(cycles=250_000_000), CONFIG, Resources(), table)
+    expected = (22.0 + 8.9 + 1.93) / 0.87 + 5.0
+    assert result.card.value == pytest.approx(expected)
+    assert result.card.lower == pytest.approx(result.total.lower / 0.92 + 2.0)
+    assert result.card.upper == pytest.approx(result.total.upper / 0.82 + 20.0)
+
+
+def test_a_v80_card_near_idle_as_its_sensors_say():
+    """AVED shows 32.4 W; a cool device leaks about 12 W, the low half of the table's bounds."""
+    table = load_energy("fpga-7nm", "v80").at("static", 12.0)
+    result = energy(zeros(cycles=250_000_000), CONFIG, Resources(), table)
+    assert result.card.value == pytest.approx(32.4, rel=0.1)
+
+
+def test_measured_toggles_take_the_tables_place():
+    table, counters = load_energy("fpga-7nm", "v80"), zeros(lut_steps=1000, softmax_steps=1000)
+    causes = {}
+    for toggles in (None, {"lut": 0.125}):
+        found = energy(counters, CONFIG, RESOURCES, table, toggles)
+        causes[toggles is None] = {item.cause: item.joules for item in found.items}
+    lookup = "linear (lookup)"
+    assert causes[False][lookup].value == pytest.approx(causes[True][lookup].value / 2)
+    assert causes[False]["softmax"] == causes[True]["softmax"]
+    # What is left is the uncertainty of the energy of a change.
+    assert causes[False][lookup].upper == pytest.approx(1.2 * causes[False][lookup].value)
+
+
+def test_the_likely_range_lies_in_the_widest_and_holds_the_largest_effect():
+    table, counters = load_energy("fpga-7nm", "v80"), zeros(cycles=100_000, lut_steps=50_000)
+    widest = energy(counters, CONFIG, RESOURCES, table)
+    on_chip, card = likely_energy(counters, CONFIG, RESOURCES, table)
+    assert widest.total.lower < on_chip.lower < on_chip.value == widest.total.value
+    assert widest.total.value < on_chip.upper < widest.total.upper
+    assert card.value == widest.card.value
+    assert card.upper - card.value > on_chip.upper - on_chip.value
+    moved = effects(lambda changed: energy(counters, CONFIG, RESOURCES, changed).total.value, table)
+    assert max(up for _, up in moved.values()) < on_chip.upper - on_chip.value
+    assert moved["card_auxiliary"] == (0.0, 0.0)
+    assert moved["lut_toggle"][1] == pytest.approx(-moved["lut_toggle"][0])

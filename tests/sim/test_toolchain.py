@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -59,7 +62,7 @@ def test_interrupted_build_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         cached(tmp_path, "key", make)
-    assert list(tmp_path.iterdir()) == []
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
 def test_incomplete_folder_is_replaced(tmp_path):
@@ -67,3 +70,19 @@ def test_incomplete_folder_is_replaced(tmp_path):
     (tmp_path / "key" / "half").write_text("")
     folder = cached(tmp_path, "key", lambda scratch: (scratch / "model").touch())
     assert sorted(path.name for path in folder.iterdir()) == [COMPLETE, "model"]
+
+
+def test_two_builds_at_once_are_one(tmp_path):
+    made, started = [], threading.Event()
+
+    def make(folder):
+        made.append(folder)
+        started.set()
+        time.sleep(0.2)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(cached, tmp_path, "key", make)
+        started.wait()
+        second = pool.submit(cached, tmp_path, "key", make)
+    assert len(made) == 1
+    assert first.result() == second.result()

@@ -24,10 +24,10 @@ from compiler.text import CALIBRATION_TEXT
 from hw.presets import load_hardware
 from lutrip.evaluation import Evaluator
 from sim.circuit import circuit
+from sim.costs import Costs
 from sim.counters import lookups, weight_bytes
 from sim.decoder import DecoderRun, GoldenPasses
 from sim.decoder_build import open_build
-from sim.decoder_result import Costs
 from sim.passes import DECODE, PassFile
 from sim.runner import simulate_passes
 

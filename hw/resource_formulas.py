@@ -1,0 +1,353 @@
+"""Shape of the resource formulas: which sizes of the configuration each component grows with.
+
+A component takes a sum of terms, each a size times a coefficient (`configs/resources`, fitted to
+synthesis by ``python -m tests.verify.resources``), and memories and multipliers, which follow rules
+(`hw.resource_blocks`). Terms follow the circuit: a register or an adder takes cells for each bit, a
+multiplexer for each bit and choice, a loader for each port, and control logic is constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig, bits_for
+from hw.golden.hadamard import LENGTH_BITS_MAX
+from hw.golden.importance import ORDER_ENTRIES
+from hw.golden.packing import WEIGHT_BITS
+from hw.golden.softmax import LOG2_BITS
+from hw.register_map import WORK
+from hw.resource_blocks import Memory
+from hw.units.row_limits import norm_words_max, rope_words_max
+
+SUM_BITS, SLICE_LANES = 32, 4
+SIMD_WORD_BITS = 48
+ENGINES, TASK_BITS = 9, 263
+"""Queues of the dispatcher, less one of copies; an instruction with its tokens."""
+CODE_BITS = 8
+"""A centroid's number."""
+SLOT_BITS = ROW_ENTRIES * 4
+"""The smallest row of a table buffer."""
+DSP_PRODUCT_BITS = 9
+"""Products at least this wide take a multiplier."""
+
+Size = Callable[[HardwareConfig], float]
+
+
+def distance_bits(c: HardwareConfig) -> int:
+    """A distance of the search."""
+    return 32 + c.vector_length.bit_length() - 1 if c.l2_search else 17
+
+
+def row_source_bits(c: HardwareConfig) -> int:
+    """What a row comes from: table entries, or as many centroids."""
+    return 8 * ROW_ENTRIES * (c.vector_length if c.rowgen else 1)
+
+
+def table_bits(c: HardwareConfig) -> int:
+    """A word of a table buffer: a row source, and at least a port word."""
+    return max(c.port_bits, row_source_bits(c))
+
+
+def row_bits(c: HardwareConfig) -> int:
+    """Bits that count rows in half a table buffer."""
+    return bits_for(c.table_words * c.port_bits // SLOT_BITS)
+
+
+def dot_bits(c: HardwareConfig) -> int:
+    """A group's dot product in the multiplier array."""
+    return max(15 + ALPHA_MAX, 8 + LOG2_BITS if c.log2_softmax else 0) + bits_for(c.group_max)
+
+
+def vector_writers(c: HardwareConfig) -> int:
+    """Engines that write the vector memory."""
+    return (6 if c.simd else 3) + c.rotates
+
+
+def aux_clients(c: HardwareConfig) -> int:
+    """Engines that share the aux port, with instruction fetch."""
+    return 8 if c.simd else 5
+
+
+def rotated_bits(c: HardwareConfig, *, delayed: bool) -> int:
+    """Bits of all stages of the Hadamard engine within words, or between words (``delayed``)."""
+    within = bits_for(c.word_elements)
+    return sum(c.word_elements * (16 + LENGTH_BITS_MAX - bit) for bit in range(LENGTH_BITS_MAX)
+               if (bit >= within) == delayed)
+
+
+def _one(c: HardwareConfig) -> float:
+    return 1
+
+
+def _zero(c: HardwareConfig) -> float:
+    return 0
+
+
+def _none(c: HardwareConfig) -> Sequence[Any]:
+    return ()
+
+
+TERMS: dict[str, Size] = {
+    "unit": lambda c: 1,
+    "port": lambda c: c.weight_ports,
+    "port and element": lambda c: c.weight_ports * c.word_elements,
+    "element": lambda c: c.word_elements,
+    "element and vector writer": lambda c: c.word_elements * vector_writers(c),
+    "aux client": aux_clients,
+    "activation lane": lambda c: c.activation_lanes,
+    "column": lambda c: c.lanes,
+    "column, computed rows": lambda c: c.lanes * c.rowgen,
+    "column entry bit": lambda c: c.lanes * c.entry_bits,
+    "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // (2 if c.rowgen else 4),
+    # 4-bit entries are widened in the table that chooses the row, if that has an input left.
+    "widened row bit": lambda c: 8 * ROW_ENTRIES if table_bits(c) // SLOT_BITS >= 4 else 0,
+    # The row, the operands that go on to the next lane, activations on their way to the generator.
+    "row register bit": lambda c: (
+        row_source_bits(c) + 8 * (c.word_elements - c.vector_length)
+        + 24 * c.vector_length * c.rowgen),
+    "step bit": lambda c: (row_bits(c) + bits_for(c.index_blocks) + 7) * (1 + c.rowgen),
+    "product, computed rows": lambda c: ROW_ENTRIES * c.vector_length * c.rowgen,
+    "position": lambda c: c.positions,
+    "distance unit": lambda c: c.act_codes_max,
+    "vector element": lambda c: c.vector_length,
+    "vector element, L2": lambda c: c.vector_length * c.l2_search,
+    "distance bit": distance_bits,
+    "chain bit": lambda c: c.chain_length + bits_for(c.chains),
+    "row number product": lambda c: (
+        0 if row_bits(c) >= DSP_PRODUCT_BITS else row_bits(c) * (row_bits(c) - 1) / 2),
+    "sparse port": lambda c: c.weight_ports * c.skips_positions,
+    "compared distance bit": lambda c: (c.chains - 1) * distance_bits(c),
+    # The last comparison passes on the code only.
+    "kept distance bit": lambda c: (
+        max(c.chains - 2, 0) * distance_bits(c) + (c.chains - 1) * CODE_BITS),
+    "centroid and position": lambda c: c.act_codes_max * c.positions,
+    "input": lambda c: c.simd_depth,
+    "log2 softmax": lambda c: c.log2_softmax,
+    "dot bit": dot_bits,
+    # A DSP slice multiplies the lower bits, adders those above, with their sign.
+    "dot bit above the multiplier": lambda c: (
+        dot_bits(c) - WEIGHT_BITS + 1 if dot_bits(c) > WEIGHT_BITS else 0),
+    "queue bit": lambda c: bits_for(c.read_fifo_words),
+    "token order": lambda c: c.orders_tokens,
+    # `hw.register_map.counters` without its text.
+    "counter": lambda c: len(WORK) + 2 * ENGINES + 3 + c.weight_ports,
+    "rotated bit": lambda c: rotated_bits(c, delayed=False) + 2 * rotated_bits(c, delayed=True),
+}
+"""Sizes by name; bool counts as 0 or 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A unit of the accelerator that comes ``count`` times.
+
+    path: its module below the top, or of all instances. without: modules below it that are other
+    components. lut, ff: terms of `TERMS`. memories: shapes of an instance and how many. choices:
+    multiplexers of an instance, their bits and inputs. dsp: DSP48E2 slices of an instance. dsp58:
+    fewer on Versal, where a slice multiplies 27 x 24 and not 27 x 18 bits.
+    """
+
+    path: str
+    without: tuple[str, ...] = ()
+    count: Size = _one
+    lut: tuple[str, ...]
+    ff: tuple[str, ...]
+    memories: Callable[[HardwareConfig], Sequence[tuple[Memory, int]]] = _none
+    choices: Callable[[HardwareConfig], Sequence[tuple[int, int]]] = _none
+    dsp: Size = _zero
+    dsp58: Size | None = None
+
+    def terms(self, resource: str) -> tuple[str, ...]:
+        """Terms of a resource: lut, lut_cells or ff."""
+        return self.ff if resource == "ff" else self.lut
+
+
+def _softmax_dsp(c: HardwareConfig) -> int:
+    """Slopes times odd places (even ones are shifts of those), and three or four more products."""
+    return c.word_elements // 2 + 2 + c.orders_tokens
+
+
+PER_UNIT, PER_ELEMENT = ("unit",), ("unit", "element")
+
+COMPONENTS: dict[str, Component] = {
+    "row buffers": Component(
+        path="position_lane", count=lambda c: c.positions,
+        without=tuple(f"position_lane.{part}" for part in (
+            "index_buffer", "row_generator", "copy_lanes", "simd_adder")),
+        lut=("unit", "widened row bit", "row number product"),
+        ff=("row register bit", "step bit"),
+        memories=lambda c: [(Memory(table_bits(c), 2 * c.table_words * c.port_bits // table_bits(c),
+                                    granule=c.port_bits), 1)],
+        choices=lambda c: [(row_source_bits(c), table_bits(c) // SLOT_BITS)],
+        dsp=lambda c: row_bits(c) >= DSP_PRODUCT_BITS,
+    ),
+    "index buffers": Component(
+        path="position_lane.index_buffer", count=lambda c: c.positions,
+        lut=("unit", "column, computed rows"), ff=("column", "column, computed rows"),
+        memories=lambda c: [(Memory(4 * c.lanes, 2 * c.index_blocks, granule=c.port_bits),
+                             2 if c.rowgen else 1)],
+    ),
+    "row generators": Component(
+        path="position_lane.row_generator", count=lambda c: c.positions * c.rowgen,
+        lut=("unit", "product, computed rows"), ff=("unit", "product, computed rows"),
+        dsp=lambda c: ROW_ENTRIES * c.vector_length // 2,
+    ),
+    "copy lanes": Component(
+        path="position_lane.copy_lanes", count=lambda c: c.positions,
+        lut=("column entry bit", "column, computed rows"), ff=("column entry bit",),
+    ),
+    "SIMD adders": Component(
+        path="position_lane.simd_adder", count=lambda c: c.positions,
+        lut=("column entry bit",), ff=("column sum bit",),
+    ),
+    "lookup control": Component(
+        path="lut", without=("position_lane",),
+        lut=("unit", "port and element", "sparse port"),
+        ff=("unit", "port and element", "sparse port"),
+        dsp=lambda c: 1 + c.weight_ports * (1 + c.skips_positions),
+    ),
+    "distance units": Component(
+        path="distance_unit", count=lambda c: c.positions * c.act_codes_max,
+        lut=("unit", "vector element", "vector element, L2"),
+        ff=("unit", "vector element", "distance bit"),
+        dsp=lambda c: c.vector_length * c.l2_search,
+    ),
+    "argmin trees": Component(
+        path="argmin_tree", count=lambda c: c.positions,
+        lut=("compared distance bit", "kept distance bit"), ff=("kept distance bit",),
+    ),
+    "centroid search control": Component(
+        path="centroid_search", without=("distance_unit", "argmin_tree"),
+        count=lambda c: c.positions, lut=("distance unit",), ff=("unit", "chain bit"),
+    ),
+    "search control": Component(
+        path="search", without=("centroid_search",),
+        lut=("unit", "element", "centroid and position"), ff=PER_ELEMENT,
+    ),
+    "position lists": Component(
+        path="position_lists", count=lambda c: c.skips_positions,
+        lut=("unit", "position"), ff=("unit", "element"),
+        memories=lambda c: [
+            (Memory(8 * c.vector_length, c.list_rounds), c.positions),
+            (Memory(bits_for(c.list_rounds * c.positions_per_port), c.list_rounds), c.positions),
+        ],
+    ),
+    "quantize": Component(
+        path="quantize", lut=PER_ELEMENT, ff=PER_ELEMENT,
+        memories=lambda c: [(Memory(3 * c.chunks_per_word, min(c.operand_words, 4096)), 1)],
+        dsp=lambda c: c.word_elements + 1 + c.orders_tokens,
+    ),
+    "accumulator": Component(
+        path="accumulator", lut=("unit", "column"), ff=("unit", "column"),
+        memories=lambda c: [(Memory(SLICE_LANES * SUM_BITS, c.accumulator_words, wide=True),
+                             c.lanes // 2)],
+    ),
+    "drain": Component(
+        path="drain", lut=PER_ELEMENT, ff=PER_ELEMENT,
+        choices=lambda c: [(SUM_BITS * c.word_elements, c.lanes // c.word_elements)],
+        dsp=lambda c: 6 * c.word_elements + c.orders_tokens,
+        dsp58=lambda c: 4 * c.word_elements + c.orders_tokens,
+    ),
+    "activate": Component(
+        path="activate", lut=("unit", "element", "activation lane"),
+        ff=("unit", "element", "activation lane"),
+        memories=lambda c: [(Memory(32, 256), c.activation_lanes)],
+        dsp=lambda c: 2 * c.activation_lanes,
+    ),
+    "multiplier control": Component(
+        path="simd", without=("packed_dot", "group_scaler", "weight_buffer"),
+        count=lambda c: c.simd, lut=("unit", "element", "input"), ff=("unit", "element", "input"),
+        dsp=lambda c: 1,
+    ),
+    "packed dot products": Component(
+        path="packed_dot", count=lambda c: (c.lanes // 2 + 1) * c.simd,
+        lut=("unit", "input", "log2 softmax"), ff=("unit", "input", "log2 softmax"),
+        dsp=lambda c: c.simd_depth,
+    ),
+    "group scalers": Component(
+        path="group_scaler", count=lambda c: c.lanes * c.simd,
+        lut=("dot bit", "dot bit above the multiplier"),
+        ff=("dot bit", "dot bit above the multiplier"), dsp=lambda c: 2,
+    ),
+    "weight buffers": Component(
+        path="weight_buffer", count=lambda c: c.weight_ports * c.simd, lut=PER_UNIT, ff=PER_UNIT,
+        memories=lambda c: [
+            (Memory(c.port_bits, 2 * c.group_max // c.simd_depth),
+             c.port_columns * c.simd_depth * 8 // c.port_bits),
+            (Memory(c.port_bits, 8), 2 * c.port_columns * 16 // c.port_bits),
+        ],
+    ),
+    "norm": Component(
+        path="norm", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
+        memories=lambda c: [(Memory(c.port_bits, norm_words_max(c)), 2)],
+        dsp=lambda c: 3 * c.word_elements + 4, dsp58=lambda c: 2 * c.word_elements + 4,
+    ),
+    "rope": Component(
+        path="rope", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
+        memories=lambda c: [(Memory(c.port_bits, rope_words_max(c)), 1)],
+        dsp=lambda c: 2 * c.word_elements + 1,
+    ),
+    "hadamard": Component(
+        path="hadamard", count=lambda c: c.rotates,
+        lut=("unit", "rotated bit"), ff=("unit", "rotated bit"),
+        memories=lambda c: [
+            (Memory(c.word_elements * (17 + LENGTH_BITS_MAX - 1 - bit), 1 << (bit - within)), 1)
+            for within in (bits_for(c.word_elements),) for bit in range(within + 1, LENGTH_BITS_MAX)
+        ],
+    ),
+    "softmax": Component(
+        path="softmax", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT, dsp=_softmax_dsp,
+        dsp58=lambda c: _softmax_dsp(c) - 1,
+    ),
+    "order": Component(
+        path="order", count=lambda c: c.orders_tokens, lut=PER_UNIT, ff=PER_UNIT),
+    "token order": Component(
+        path="token_order", count=lambda c: c.orders_tokens, lut=PER_UNIT, ff=PER_UNIT,
+        memories=lambda c: [(Memory(24, ORDER_ENTRIES), 1), (Memory(8, ORDER_ENTRIES), 2)],
+    ),
+    "gather": Component(
+        path="gather", count=lambda c: c.simd, lut=("unit", "element", "activation lane"),
+        ff=("unit", "element", "activation lane"), dsp=lambda c: 1,
+    ),
+    "append": Component(
+        path="append", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
+        # A port's number times its stride: of one bit that is no product.
+        dsp=lambda c: c.weight_ports > 2,
+    ),
+    "vector memory": Component(
+        path="vector_memory", lut=("unit", "element and vector writer"), ff=PER_UNIT,
+        memories=lambda c: [(Memory(c.port_bits, c.vector_words, wide=True), 1)],
+    ),
+    "operand store": Component(
+        path="operand_store", lut=PER_ELEMENT, ff=PER_UNIT,
+        memories=lambda c: [
+            (Memory(8 * c.word_elements, c.operand_words, granule=4), 1),
+            (Memory(3 * c.chunks_per_word, 4096), 1), (Memory(24, 256), 1),
+        ],
+    ),
+    "read masters": Component(
+        path="axi_w0", count=lambda c: c.weight_ports + 2,
+        lut=("unit", "queue bit"), ff=("unit", "queue bit"),
+        memories=lambda c: [(Memory(c.port_bits, c.read_fifo_words - 1), 1)],
+    ),
+    "write master": Component(path="axi_write", lut=PER_ELEMENT, ff=PER_ELEMENT),
+    "aux port sharing": Component(
+        path="aux", lut=("aux client",), ff=PER_UNIT, memories=lambda c: [(Memory(27, 15), 1)],
+    ),
+    "weight prefetch": Component(
+        path="prefetch", lut=("unit", "port"), ff=("unit", "port"), dsp=lambda c: 4),
+    "instruction fetch": Component(
+        path="fetch", lut=PER_UNIT, ff=PER_UNIT, memories=lambda c: [(Memory(128, 31), 1)],
+    ),
+    "dispatcher": Component(
+        path="dispatcher", lut=PER_UNIT, ff=PER_UNIT,
+        memories=lambda c: [(Memory(TASK_BITS, 16), ENGINES + 1)],
+    ),
+    "registers": Component(path="registers", lut=("counter",), ff=("counter",)),
+    "watchdog": Component(path="watchdog", lut=PER_UNIT, ff=PER_UNIT),
+    "load": Component(path="load", lut=PER_UNIT, ff=PER_UNIT),
+    "store": Component(path="store", lut=PER_ELEMENT, ff=PER_ELEMENT),
+    "connections": Component(path="", lut=("column", "unit"), ff=()),
+}
+"""In the order of the data's way; ``connections`` is what the top itself holds."""

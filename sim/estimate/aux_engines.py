@@ -1,0 +1,182 @@
+"""Cycles of the engines that read parameters through the shared aux port.
+
+The functions follow `hw.units.load_engine`, `quantize_engine`, `drain_engine` with its parts,
+`activate_engine`, `norm_engine` and `rope_engine`. ``granted`` is the cycle in which the port's
+multiplexer took the engine's command; each returns the cycle in which the engine completes its
+task, and the cycle of its first word.
+"""
+
+from __future__ import annotations
+
+from hw.fixed import Ints
+from hw.golden.norm import ROOT_BITS
+from hw.isa import DrainMode
+from hw.units import activation_lane, dequantizer_lane, norm_lane, rope_lane
+from hw.units.drain_reader import PARAMETER_WORDS
+from hw.units.quantize_lanes import INVERSE_WIDTH
+from hw.units.reciprocal_root import RECIPROCAL_WIDTH
+from sim.estimate import machine as of
+from sim.estimate import port as at
+from sim.estimate import rows as row_of
+from sim.estimate.jit import compiled
+from sim.estimate.linear import WARM, WINDOW
+from sim.estimate.port import left_out, peek, skip, steady, take, take_all
+
+READER_CYCLES = 2
+"""From a granted read of the vector memory to the word (`hw.units.vector_reader`)."""
+ORDER_CYCLES = 4
+"""Until the first row in the order of tokens is found (`hw.units.ordered_rows`)."""
+LANES_CYCLES = 3
+"""Of the quantizer's lanes."""
+INVERSE_CYCLES = INVERSE_WIDTH + 1
+THRESHOLDS, ORDERED = row_of.THRESHOLDS, row_of.ORDERED
+RESIDUAL, ARGMAX = int(DrainMode.RESIDUAL), int(DrainMode.ARGMAX)
+ADDER_CYCLES = 4
+"""Of a word that is added to the residual (`hw.units.residual_adder`)."""
+PAIR_CYCLES = 2
+"""The adder's writes behind it."""
+DEQUANTIZER = dequantizer_lane.STAGES
+ACTIVATION = activation_lane.STAGES
+NORM = norm_lane.STAGES
+PRODUCT = norm_lane.PRODUCT_STAGE + 1
+ROPE = rope_lane.STAGES
+ROOT_CYCLES = 2 + (ROOT_BITS + 1) + (RECIPROCAL_WIDTH + 1)
+"""Leading zeros, root, reciprocal (`hw.units.reciprocal_root`)."""
+
+
+@compiled
+def load(
+    row: Ints, granted: int, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> tuple[int, int]:
+    """A LOAD."""
+    first = peek(port, offered, taken, answered)
+    last = take_all(port, offered, taken, answered, granted + 1, row[row_of.WORDS])
+    return last + 1, first
+
+
+@compiled
+def quantize(
+    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> tuple[int, int]:
+    """A QUANTIZE: factors are unpacked, an entry a cycle, while the first row's peak is found."""
+    rounds, left = row[row_of.ROUNDS], row[row_of.ROUNDS]
+    popped = granted + READER_CYCLES
+    if row[row_of.MODE] & ORDERED:
+        popped += ORDER_CYCLES
+    unpacked = granted
+    first = peek(port, offered, taken, answered)
+    for _ in range(row[row_of.WORDS]):
+        unpacked = max(unpacked + 1, peek(port, offered, taken, answered))
+        inside = min(left, machine[of.FACTOR_ENTRIES])
+        popped = max(popped, unpacked) + inside
+        unpacked += inside - 1
+        take(port, offered, taken, answered, unpacked)
+        left -= inside
+    for number in range(row[row_of.ROWS]):
+        if number:
+            popped += rounds
+        popped += machine[of.PEAK_LEVELS] + INVERSE_CYCLES + 4
+        if row[row_of.MODE] & THRESHOLDS:
+            at.command(port, popped - INVERSE_CYCLES - 1, row[row_of.ADDRESS], rounds)
+            popped += 1
+            for _ in range(rounds):
+                popped = take(port, offered, taken, answered, popped + 1)
+        else:
+            popped += rounds
+        popped += LANES_CYCLES + 2
+    return popped + 1, first
+
+
+@compiled
+def drain(
+    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> tuple[int, int]:
+    """A DRAIN: parameters of a vector word are collected while those before are in use."""
+    rows, words, mode = row[row_of.ROWS], row[row_of.WORDS], row[row_of.MODE]
+    if row[row_of.PASS]:
+        rows, words = rows * words, 1
+    first = peek(port, offered, taken, answered)
+    take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
+    collecting, left, out = granted + 1, granted, granted - 1000
+    number, mark, marked, answer = 0, 0, 0, 0
+    while number < words:
+        number += 1
+        full = take_all(port, offered, taken, answered, collecting, PARAMETER_WORDS) + 1
+        step = max(full, left + 1)
+        if mode == RESIDUAL:
+            # The pipeline stands while the adder works on the word in front.
+            step = max(step, out + ADDER_CYCLES - (DEQUANTIZER + 1) * ADDER_CYCLES + 3)
+            begin = max(step + DEQUANTIZER + 1, out + ADDER_CYCLES)
+            out = begin + ADDER_CYCLES * (rows - 1)
+            left = max(step + rows - 1, out - (DEQUANTIZER + 1) * ADDER_CYCLES + 3)
+        else:
+            left = step + rows - 1
+            out = left + DEQUANTIZER + 1
+        collecting = step + 1
+        if mark == 0 and steady(port, number, WARM, PARAMETER_WORDS):
+            mark, marked, answer = number, step, port[at.LAST_ANSWER]
+        elif mark != 0 and number == mark + WINDOW and machine[of.EXACT] == 0:
+            windows = left_out(number, words, PARAMETER_WORDS, WINDOW)
+            cycles = skip(port, offered, taken, answered, windows, PARAMETER_WORDS * WINDOW,
+                          step - marked, port[at.LAST_ANSWER] - answer)
+            out, left, collecting = out + cycles, left + cycles, collecting + cycles
+            number += windows * WINDOW
+    if mode == RESIDUAL:
+        return out + ADDER_CYCLES + PAIR_CYCLES, first
+    if mode == ARGMAX:
+        return out + machine[of.LEVELS] + 2, first
+    return out + 1, first
+
+
+@compiled
+def activate(
+    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> tuple[int, int]:
+    """An ACTIVATE: the table, an entry a cycle, then the words."""
+    first = peek(port, offered, taken, answered)
+    take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
+    entry = granted
+    for _ in range(machine[of.TABLE_WORDS]):
+        entry = max(entry + 1, peek(port, offered, taken, answered)) + machine[of.TABLE_ENTRIES] - 1
+        take(port, offered, taken, answered, entry)
+    reads, steps = 1 + row[row_of.MODE], machine[of.ACTIVATE_STEPS]
+    begin = entry + 1 + reads + 1
+    last = begin + (row[row_of.WORDS] - 1) * max(steps, reads) + steps - 1
+    return last + ACTIVATION + 1, first
+
+
+@compiled
+def norm(
+    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> tuple[int, int]:
+    """A NORM: a pass for the peak, its sum if centered, its squares, its results."""
+    reads, levels = row[row_of.WORDS] * row[row_of.PASS], machine[of.LEVELS]
+    first = peek(port, offered, taken, answered)
+    known = take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
+    last = take_all(port, offered, taken, answered, known + 1, 2 * row[row_of.WORDS])
+    begin, results = max(known + 2, granted + READER_CYCLES + 1), granted - NORM
+    for _ in range(row[row_of.ROWS]):
+        settled = max(begin + reads + 1, results + NORM + 1)
+        drained = settled + reads + PRODUCT + levels + 1
+        if row[row_of.MODE]:
+            drained += 3 + reads + PRODUCT + levels + 1
+        results = max(drained + 1 + ROOT_CYCLES + reads, last + 1)
+        begin = results + 1
+    return results + NORM + 2, first
+
+
+@compiled
+def rope(
+    row: Ints, granted: int, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> tuple[int, int]:
+    """A ROPE: the first head of a token follows its rotations as they come."""
+    words = row[row_of.WORDS]
+    first = peek(port, offered, taken, answered)
+    popped, used = granted + READER_CYCLES, granted
+    for _ in range(row[row_of.ROWS]):
+        for _ in range(words):
+            kept = take(port, offered, taken, answered, used + 1)
+            popped = max(popped, kept) + 1
+        popped += (row[row_of.HEADS] - 1) * words
+        used = popped
+    return popped + ROPE + 1, first

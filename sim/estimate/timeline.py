@@ -1,0 +1,395 @@
+"""The event model: instruction fetch, queues, tokens, the aux port, and the engines' functions.
+
+Events are worked out in the order of time. An event is a command that a client offers to the aux
+port, or an instruction that starts. Everything that follows from an event lies behind it, so that
+an engine's whole instruction can be worked out when its command is granted, and a start is known as
+soon as the completions it waits for are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hw.control.fetch import LINE_INSTRUCTIONS, LINES_AHEAD
+from hw.control.task_queue import QUEUE_DEPTH
+from hw.fixed import Ints
+from hw.isa import Engine, Opcode
+from hw.units.drain_reader import PARAMETER_WORDS
+from sim.estimate import aux_engines, engines, linear
+from sim.estimate import machine as of
+from sim.estimate import port as at
+from sim.estimate import rows as row_of
+from sim.estimate.jit import compiled
+from sim.estimate.port import take, take_all
+
+ENGINES = len(Engine)
+(LOAD, GATHER, QUANTIZE, DRAIN, ACTIVATE, NORM, ROPE, SEARCH, LUT, SIMD, STORE, APPEND, SOFTMAX,
+ ORDER, HADAMARD, LOOP, END) = (
+    int(Opcode[name]) for name in (
+        "LOAD", "GATHER", "QUANTIZE", "DRAIN", "ACTIVATE", "NORM", "ROPE", "SEARCH", "LUT", "SIMD",
+        "STORE", "APPEND", "SOFTMAX", "ORDER", "HADAMARD", "LOOP", "END"))
+WEIGHT, CENTROID, AUX = range(3)
+PORTS = 3
+NEVER = 1 << 60
+AUX_PLACES = 8
+"""Clients of the aux port."""
+FETCH = ENGINES
+"""Client number of instruction fetch; the engines have their own."""
+QUEUE_CYCLES = 2
+"""From an instruction that enters an empty queue to its head (`hw.memory.fifo`)."""
+TOKEN_RING = 512
+LINE_RING = 2 * LINES_AHEAD
+NOTHING, FETCHED = -2, -1
+"""What an instruction waited for, where that was no other instruction."""
+(HANDED, BEGAN, COMPLETED, WAITED, CAUSE) = range(5)
+STEP_FIELDS = 5
+"""Of an executed instruction: cycles of hand-out, start and completion, cycles without words, and
+the executed instruction that it waited for last."""
+
+
+@compiled
+def aux_place(opcode: int) -> int:
+    """Place of a client among those of the aux port (`hw.top.AUX_CLIENTS`), or -1."""
+    if opcode == LOAD:
+        return 1
+    if opcode == GATHER:
+        return 2
+    if opcode == QUANTIZE:
+        return 3
+    if opcode == DRAIN:
+        return 4
+    if opcode == ACTIVATE:
+        return 5
+    if opcode == NORM:
+        return 6
+    if opcode == ROPE:
+        return 7
+    return -1
+
+
+@compiled
+def run_granted(
+    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> tuple[int, int]:
+    """Completion and first word of an engine with one command."""
+    opcode = row[row_of.OPCODE]
+    if opcode == LOAD:
+        return aux_engines.load(row, granted, port, offered, taken, answered)
+    if opcode == QUANTIZE:
+        return aux_engines.quantize(row, granted, machine, port, offered, taken, answered)
+    if opcode == DRAIN:
+        return aux_engines.drain(row, granted, machine, port, offered, taken, answered)
+    if opcode == ACTIVATE:
+        return aux_engines.activate(row, granted, machine, port, offered, taken, answered)
+    if opcode == NORM:
+        return aux_engines.norm(row, granted, machine, port, offered, taken, answered)
+    return aux_engines.rope(row, granted, port, offered, taken, answered)
+
+
+@compiled
+def aux_words(row: Ints, machine: Ints) -> int:
+    """Port words of the one command of an instruction."""
+    opcode = row[row_of.OPCODE]
+    if opcode == DRAIN:
+        groups = 1 if row[row_of.PASS] else row[row_of.WORDS]
+        return int(machine[of.HEADER] + PARAMETER_WORDS * groups)
+    if opcode == ACTIVATE:
+        return int(machine[of.HEADER] + machine[of.TABLE_WORDS])
+    if opcode == NORM:
+        return int(machine[of.HEADER] + 2 * row[row_of.WORDS])
+    if opcode == ROPE:
+        return int(row[row_of.ROWS] * row[row_of.WORDS])
+    return int(row[row_of.WORDS])
+
+
+@compiled
+def gather_words(
+    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+) -> int:
+    """Cycle of the last write of a token's row (`hw.units.gather_engine`)."""
+    work = machine[of.ACTIVATE_STEPS] + 3 + (3 if row[row_of.MODE] & row_of.ADD else 0)
+    last = granted
+    for _ in range(row[row_of.WORDS]):
+        last = take(port, offered, taken, answered, last + 1) + work
+    return last
+
+
+@compiled
+def start_of(
+    engine: int, step: int, rows: Ints, index: Ints, steps: Ints, last: Ints, previous: Ints,
+    posts: Ints, posters: Ints, posted: Ints, accepted: Ints,
+) -> int:
+    """First cycle of a task that is next in its queue, or NEVER while a token is not posted."""
+    cycle, cause = steps[step, HANDED] + QUEUE_CYCLES, FETCHED
+    if last[engine] + 1 > cycle:
+        cycle, cause = last[engine] + 1, previous[engine]
+    wait = rows[index[step], row_of.WAIT]
+    for producer in range(ENGINES):
+        if wait >> producer & 1:
+            number = accepted[producer, engine]
+            if number == posted[producer, engine]:
+                return NEVER
+            when = posts[producer, engine, number % TOKEN_RING] + 1
+            if when > cycle:
+                cycle, cause = when, posters[producer, engine, number % TOKEN_RING]
+    for producer in range(ENGINES):
+        if wait >> producer & 1:
+            accepted[producer, engine] += 1
+    steps[step, CAUSE] = cause
+    return int(cycle + 1)
+
+
+@compiled
+def run_program(
+    rows: Ints, place: int, most: int, machine: Ints, ports: Ints, offered: Ints, taken: Ints,
+    answered: Ints, index: Ints, steps: Ints, loops: Ints,
+) -> int:
+    """Cycles of a program; -1 where it gets stuck.
+
+    rows: of the stored program; place: its port word in memory. most: iterations of a loop that
+    are run. ports, offered, taken, answered: state of the three read ports. index: gets the stored
+    place of every executed instruction, steps their cycles; loops: for every LOOP its iterations,
+    those that ran, and the cycles in which the last two of these were handed out.
+    """
+    line_words, fills = machine[of.LINE_WORDS], machine[of.FILLS]
+    aux, aux_offered = ports[AUX], offered[AUX]
+    aux_taken, aux_answered = taken[AUX], answered[AUX]
+    weight, weight_offered = ports[WEIGHT], offered[WEIGHT]
+    weight_taken, weight_answered = taken[WEIGHT], answered[WEIGHT]
+    reads = np.zeros(2, np.int64)
+    writes = np.zeros(engines.WRITE_FIELDS, np.int64)
+    writes[engines.LAST_DATA] = writes[engines.LAST_ANSWER] = at.BEFORE
+    writes[engines.CREDIT] = machine[of.WRITE_PERIOD]
+    answers = np.zeros(engines.WRITE_RING, np.int64)
+
+    queue = np.zeros((ENGINES, 2 * QUEUE_DEPTH), np.int64)
+    queued = np.zeros(ENGINES, np.int64)
+    finished = np.zeros(ENGINES, np.int64)
+    ends = np.zeros((ENGINES, 2 * QUEUE_DEPTH), np.int64)
+    last = np.full(ENGINES, -1 << 20)
+    previous = np.full(ENGINES, NOTHING)
+    posts = np.empty((ENGINES, ENGINES, TOKEN_RING), np.int64)
+    posters = np.empty((ENGINES, ENGINES, TOKEN_RING), np.int64)
+    posted = np.zeros((ENGINES, ENGINES), np.int64)
+    accepted = np.zeros((ENGINES, ENGINES), np.int64)
+    current = np.full(ENGINES, -1)
+    event = np.full(ENGINES, NEVER)
+    phase = np.zeros(ENGINES, np.int64)
+    left_tokens = np.zeros(ENGINES, np.int64)
+    places = np.full(ENGINES, -1)
+    # Whether anything has changed since an engine's next instruction could not start.
+    changed = np.zeros(ENGINES, np.bool_)
+
+    arrived = np.zeros((LINE_RING, line_words), np.int64)
+    emptied = np.zeros(LINE_RING, np.int64)
+    first_line = requested = granted_lines = emptied_lines = 0
+    earliest, last_grant, stop, drained = 2, 0, NEVER, 0
+    counter = handed_count = 0
+    consumed, head, loaded, skip, ended = 0, 0, False, False, False
+    loop_body = loop_length = loop_left = iterations = loop_count = 0
+    aux_free, served = 0, 0
+
+    while True:
+        # Hand out what has arrived and finds room.
+        while not ended and stop == NEVER:
+            line = counter // LINE_INSTRUCTIONS - first_line
+            if line >= granted_lines:
+                break
+            part = counter % LINE_INSTRUCTIONS
+            row = rows[counter]
+            if not loaded:
+                if machine[of.HANDED] > 1 and part:
+                    head = consumed + 1
+                else:
+                    for word in range(fills):
+                        at_word = part * fills + word
+                        there = arrived[line % LINE_RING, at_word] + QUEUE_CYCLES
+                        consumed = max(consumed + 1, there)
+                        if at_word == line_words - 1:
+                            emptied[line % LINE_RING] = consumed
+                            emptied_lines = line + 1
+                    head = consumed + 1
+                loaded = True
+            if skip:
+                consumed, skip, loaded = head, False, False
+                counter += 1
+                continue
+            opcode = row[row_of.OPCODE]
+            if opcode == LOOP:
+                consumed, loaded = head, False
+                counter += 1
+                loop_body, loop_length = counter, row[row_of.WORDS]
+                loop_left, iterations = loop_length, min(row[row_of.ROUNDS], most)
+                loops[loop_count, 0], loops[loop_count, 1] = row[row_of.ROUNDS], iterations
+                loop_count += 1
+                continue
+            if opcode == END:
+                consumed, ended, stop = head, True, head
+                break
+            engine = row[row_of.ENGINE]
+            number = queued[engine]
+            if number >= QUEUE_DEPTH:
+                if finished[engine] <= number - QUEUE_DEPTH:
+                    break
+                head = max(head, ends[engine, (number - QUEUE_DEPTH) % (2 * QUEUE_DEPTH)] + 1)
+            consumed, loaded = head, False
+            index[handed_count], steps[handed_count, HANDED] = counter, head
+            queue[engine, number % (2 * QUEUE_DEPTH)] = handed_count
+            queued[engine] += 1
+            changed[engine] = True
+            handed_count += 1
+            counter += 1
+            if loop_left:
+                loop_left -= 1
+                if not loop_left:
+                    loops[loop_count - 1, 2] = loops[loop_count - 1, 3]
+                    loops[loop_count - 1, 3] = head
+                    if iterations > 1:
+                        iterations -= 1
+                        loop_left, counter, stop = loop_length, loop_body, head
+
+        # The next line that instruction fetch asks for.
+        ask = NEVER
+        free = requested - LINES_AHEAD
+        if requested == granted_lines and (free < 0 or emptied_lines > free):
+            ask = max(earliest, last_grant)
+            if free >= 0:
+                ask = max(ask, emptied[free % LINE_RING] + 1)
+            if ask >= stop:
+                ask = NEVER
+        if stop != NEVER and not ended and ask == NEVER:
+            # A loop goes back when all that was asked for is thrown away.
+            drained = consumed
+            for line in range(emptied_lines, granted_lines):
+                for word in range(line_words):
+                    there = arrived[line % LINE_RING, word] + QUEUE_CYCLES
+                    if there > drained:
+                        drained = there
+                    else:
+                        drained += 1
+            earliest, stop = drained + 2, NEVER
+            first_line = counter // LINE_INSTRUCTIONS
+            skip = counter % LINE_INSTRUCTIONS != 0
+            counter -= counter % LINE_INSTRUCTIONS
+            requested = granted_lines = emptied_lines = 0
+            continue
+
+        # The next event; clients of the aux port that come together are served in turn.
+        when, who, place_of = NEVER, -1, 0
+        if ask != NEVER:
+            when, who = max(ask + 1, aux_free), FETCH
+            place_of = (-served - 1) % AUX_PLACES
+        for engine in range(ENGINES):
+            if current[engine] < 0 and changed[engine] and finished[engine] < queued[engine]:
+                step = queue[engine, finished[engine] % (2 * QUEUE_DEPTH)]
+                begin = start_of(engine, step, rows, index, steps, last, previous, posts, posters,
+                                 posted, accepted)
+                if begin == NEVER:
+                    changed[engine] = False
+                    continue
+                row = rows[index[step]]
+                places[engine] = aux_place(row[row_of.OPCODE])
+                current[engine], event[engine], phase[engine] = step, begin, 1
+                steps[step, BEGAN] = begin
+                if row[row_of.OPCODE] == ROPE:
+                    event[engine] += 1
+                elif row[row_of.OPCODE] == GATHER:
+                    left_tokens[engine] = row[row_of.ROWS]
+                    direct = row[row_of.MODE] & row_of.DIRECT
+                    event[engine] += 4 if direct else 2
+                    phase[engine] = 1 if direct else 0
+            if current[engine] < 0:
+                continue
+            cycle, turn = event[engine], -1
+            if places[engine] >= 0:
+                cycle = max(cycle, aux_free)
+                turn = (places[engine] - served - 1) % AUX_PLACES
+            if cycle < when or (cycle == when and turn < place_of):
+                when, who, place_of = cycle, engine, turn
+        if when == NEVER:
+            break
+
+        if who == FETCH:
+            served, last_grant, earliest = 0, when, ask + 1
+            line = requested % LINE_RING
+            address = place + (first_line + requested) * line_words
+            aux_free = at.command(aux, when + 1, address, line_words)
+            for word in range(line_words):
+                arrived[line, word] = take(aux, aux_offered, aux_taken, aux_answered, when + 1)
+            requested += 1
+            granted_lines += 1
+            continue
+
+        step = current[who]
+        row = rows[index[step]]
+        opcode, begin, waited = row[row_of.OPCODE], steps[step, BEGAN], 0
+        if places[who] >= 0:
+            served = places[who]
+        if opcode == GATHER:
+            token = row[row_of.ROWS] - left_tokens[who]
+            if phase[who] == 0:
+                address, words = row[row_of.START] + token * line_words, line_words
+            else:
+                address, words = row[row_of.ADDRESS], row[row_of.WORDS]
+                if row[row_of.MODE] & row_of.DIRECT:
+                    address += (row[row_of.START] // line_words + token) * words
+            aux_free = at.command(aux, when + 1, address, words)
+            if phase[who] == 0:
+                event[who] = 3 + take_all(
+                    aux, aux_offered, aux_taken, aux_answered, when + 1, words)
+                phase[who] = 1
+                continue
+            complete = gather_words(row, when, machine, aux, aux_offered, aux_taken, aux_answered)
+            left_tokens[who] -= 1
+            if left_tokens[who]:
+                direct = row[row_of.MODE] & row_of.DIRECT
+                event[who] = complete + (4 if direct else 2)
+                phase[who] = 1 if direct else 0
+                continue
+            complete += 1
+        elif places[who] >= 0:
+            words = aux_words(row, machine)
+            aux_free = at.command(aux, when + 1, row[row_of.ADDRESS], words)
+            complete, first = run_granted(
+                row, when, machine, aux, aux_offered, aux_taken, aux_answered)
+            waited = first - begin
+        elif opcode == LUT or opcode == SIMD:
+            ready = linear.prefetch(
+                row, steps[step, HANDED], begin, reads, weight, machine)
+            if opcode == LUT:
+                complete, waited = linear.lut(
+                    row, begin, ready, reads, machine, weight, weight_offered, weight_taken,
+                    weight_answered)
+            else:
+                complete, waited = linear.simd(
+                    row, begin, machine, weight, weight_offered, weight_taken, weight_answered)
+        elif opcode == SEARCH:
+            complete, waited = linear.search(
+                row, begin, machine, ports[CENTROID], offered[CENTROID], taken[CENTROID],
+                answered[CENTROID])
+        elif opcode == STORE:
+            complete = engines.store(row, begin, machine, writes, answers)
+        elif opcode == APPEND:
+            complete = engines.append(row, begin, machine, writes, answers)
+        elif opcode == SOFTMAX:
+            complete = engines.softmax(row, begin, machine)
+        elif opcode == ORDER:
+            complete = engines.order(row, begin)
+        else:
+            complete = engines.hadamard(row, begin)
+
+        steps[step, COMPLETED], steps[step, WAITED] = complete, waited
+        ends[who, finished[who] % (2 * QUEUE_DEPTH)] = complete
+        finished[who] += 1
+        last[who], previous[who], current[who], changed[who] = complete, step, -1, True
+        post = row[row_of.POST]
+        for consumer in range(ENGINES):
+            if post >> consumer & 1:
+                number = posted[who, consumer] % TOKEN_RING
+                posts[who, consumer, number], posters[who, consumer, number] = complete, step
+                posted[who, consumer] += 1
+                changed[consumer] = True
+
+    if not ended or (finished != queued).any():
+        return -1
+    return int(max(consumed, last.max()) + 1)

@@ -1,0 +1,81 @@
+"""External memories by name: nanoseconds and gigabytes, with where they are from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hw.config import HardwareConfig
+from hw.errors import ConfigError
+from hw.presets import check_keys, find, load_yaml
+from sim.records import LATENCY_MIN, MemoryModel
+
+DEFAULT = {"u280": "hbm2-u280", "v80": "hbm2e-v80", "kv260": "ddr4-kv260"}
+"""Memory of a device, where there is a preset of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPreset:
+    """One port's view of a memory.
+
+    latency_ns: from an address to its first word. gb_per_s: peak of what one port reaches. rows of
+    row_bytes; row_miss_ns: what a burst elsewhere costs the data bus. refresh_ns of every
+    refresh_interval_ns no data moves. outstanding: bursts ahead. sources: of every value.
+    """
+
+    name: str
+    latency_ns: float
+    gb_per_s: float
+    row_bytes: int
+    row_miss_ns: float
+    refresh_interval_ns: float
+    refresh_ns: float
+    outstanding: int
+    sources: dict[str, str]
+
+    def at(self, config: HardwareConfig) -> MemoryModel:
+        """In cycles of a configuration's clock."""
+        cycles = config.clock_mhz / 1e3
+        peak = self.gb_per_s / cycles
+        return MemoryModel(
+            latency_cycles=max(LATENCY_MIN, math.ceil(self.latency_ns * cycles)),
+            bytes_per_cycle=None if peak >= config.port_bytes else peak,
+            outstanding=self.outstanding, row_bytes=self.row_bytes,
+            row_miss_cycles=round(self.row_miss_ns * cycles),
+            refresh_interval_cycles=round(self.refresh_interval_ns * cycles),
+            refresh_cycles=round(self.refresh_ns * cycles))
+
+    def streaming_fraction(self) -> float:
+        """Part of the peak that long reads in order reach."""
+        if not self.refresh_interval_ns:
+            return 1.0
+        return 1 - self.refresh_ns / self.refresh_interval_ns
+
+    def random_fraction(self, burst_bytes: int) -> float:
+        """Part of the peak that bursts in rows of their own reach."""
+        moved = burst_bytes / self.gb_per_s
+        return self.streaming_fraction() * moved / (moved + self.row_miss_ns)
+
+
+def load_memory(name: str) -> MemoryPreset:
+    """Preset by name or YAML file; raises ConfigError in one line."""
+    path: Path = find("memory", name)
+    value: dict[str, Any] = load_yaml(path)
+    keys = set(MemoryPreset.__dataclass_fields__) - {"name"}
+    check_keys(path, value, keys, keys)
+    for key in sorted(keys - {"sources"}):
+        given = value[key]
+        if isinstance(given, bool) or not isinstance(given, int | float) or given < 0:
+            raise ConfigError(f"{path}: {key} must be a number, not negative, not {given!r}")
+    if not isinstance(value["sources"], dict):
+        raise ConfigError(f"{path}: sources must map the other keys to where they are from")
+    if not value["gb_per_s"]:
+        raise ConfigError(f"{path}: gb_per_s must be positive, not 0")
+    return MemoryPreset(name=path.stem, **value)
+
+
+def default_memory(config: HardwareConfig) -> MemoryPreset:
+    """Memory of a configuration's device, else an ideal one."""
+    return load_memory(DEFAULT.get(config.device, "ideal"))

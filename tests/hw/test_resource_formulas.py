@@ -1,0 +1,79 @@
+"""The resource formulas against the synthesis results in docs/measured/synthesis.json."""
+
+from __future__ import annotations
+
+import pytest
+
+from hw.module_synthesis import Circuit, ModuleSynthesis
+from hw.resources import coefficients
+from hw.units.centroid_search import CentroidSearch
+from hw.units.group_scaler import GroupScaler
+from hw.units.packed_dot import PackedDot
+from hw.units.position_lane import PositionLane
+from hw.verilog import convert
+from tests.verify.resource_fit import compare, fit
+from tests.verify.resource_records import (
+    HELD_OUT,
+    circuit_hash,
+    load_records,
+    load_sizes,
+    modules_of,
+    records_of,
+)
+
+SIZES = load_sizes()
+RECORDS = load_records()
+FOUND = compare(RECORDS, SIZES, coefficients(), "xilinx")
+MISSED: set[tuple[str, str]] = set()
+"""Held-out sizes that are not within the bar; docs/resources.md has their figures."""
+SHARED = {
+    "packed_dot": (PackedDot, ["packed dot products"]),
+    "group_scaler": (GroupScaler, ["group scalers"]),
+    "centroid_search": (CentroidSearch, ["distance units", "argmin trees",
+                                         "centroid search control"]),
+    "position_lane": (PositionLane, ["copy lanes", "index buffers", "SIMD adders"]),
+}
+"""Units that are modules of their own, with their components."""
+
+
+def test_coefficients_are_the_fit_of_the_data():
+    assert fit(RECORDS, SIZES, "xilinx") == coefficients()
+
+
+def test_held_out_sizes_are_within_the_bar():
+    new = [one for one in FOUND if one.new]
+    assert all(SIZES[one.record.size].set == HELD_OUT for one in new)
+    assert {(one.record.component, one.record.size) for one in new if one.missed} == MISSED
+    assert sum(not one.missed for one in new) >= 12
+
+
+def test_blocks_and_multipliers_are_exact_in_the_fit_set_too():
+    for one in FOUND:
+        if not one.new:
+            assert not {"bram36", "uram", "dsp"} & set(one.missed), one.record
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_the_circuits_are_those_that_were_synthesized(name):
+    """A circuit that changed must be synthesized again: python -m tests.verify.resources."""
+    unit, components = SHARED[name]
+    circuit = Circuit(convert(unit(SIZES["tiny"].config), name), name)
+    known = {one.component: one.circuit for one in RECORDS if one.size == "tiny"}
+    for component in components:
+        place = modules_of(circuit, component)
+        assert place is not None
+        assert circuit_hash(circuit, place[1]) == known[component], component
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHARED)
+def test_synthesis_gives_the_same_cells_again(name, tmp_path):
+    unit, _ = SHARED[name]
+    circuit = Circuit(convert(unit(SIZES["tiny"].config), name), name)
+    synthesis = ModuleSynthesis(tmp_path)
+    synthesis.synthesize(circuit, name, "xilinx")
+    known = {one.component: one for one in RECORDS if one.size == "tiny"}
+    again = records_of(circuit, synthesis, "xilinx", "tiny")
+    assert again
+    for component, record in again.items():
+        assert record.cells == known[component].cells

@@ -1,0 +1,105 @@
+"""Coefficients of the resource formulas from synthesized sizes, and the formulas' errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+
+from hw.config import HardwareConfig
+from hw.resource_formulas import COMPONENTS, TERMS
+from hw.resources import FITTED, SYNTHESIZED, component_blocks, instance, term_sizes
+from tests.verify.resource_records import FIT, HELD_OUT, Record, Size
+
+Coefficients = dict[str, dict[str, dict[str, float]]]
+COUNTED = ("bram36", "uram", "dsp")
+"""Resources that follow rules."""
+TOLERANCE, FEW = 0.10, {"lut": 10, "lut_cells": 10, "ff": 4}
+"""Allowed relative error of LUTs and flip-flops, or these few in a small component."""
+
+
+def fit(records: Sequence[Record], sizes: Mapping[str, Size], family: str) -> Coefficients:
+    """Coefficients by component, resource and term, from the records of the fit set.
+
+    Non-negative least squares of relative errors; each circuit counts once. Raises ValueError for
+    a component that the fit set lacks.
+    """
+    found: Coefficients = {}
+    for component, formula in COMPONENTS.items():
+        chosen = list({record.circuit: record for record in records
+                       if record.component == component and sizes[record.size].set == FIT}.values())
+        if not chosen:
+            raise ValueError(f"{component}: no size of the fit set is synthesized")
+        found[component] = {}
+        for resource in FITTED:
+            names = formula.terms(resource)
+            rows, goals = [], []
+            for record in chosen:
+                config, used = sizes[record.size].config, record.used(family)[resource]
+                blocks = getattr(component_blocks(config, component, SYNTHESIZED), resource)
+                rows.append([TERMS[name](config) / max(used, 1) for name in names])
+                goals.append((used - blocks) / max(used, 1))
+            values = nnls(np.array(rows, dtype=float), np.array(goals))[0] if names else []
+            found[component][resource] = {
+                name: float(f"{value:.4g}") for name, value in zip(names, values, strict=True)}
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A record beside its formula.
+
+    new: no size of the fit set has the same terms, memories and multipliers.
+    """
+
+    record: Record
+    new: bool
+    used: Mapping[str, float]
+    modelled: Mapping[str, float]
+
+    def error(self, resource: str) -> float:
+        """Relative error of the formula."""
+        return (self.modelled[resource] - self.used[resource]) / max(self.used[resource], 1)
+
+    def close(self, resource: str) -> bool:
+        """Whether a fitted resource is within the tolerance."""
+        gap = abs(self.modelled[resource] - self.used[resource])
+        return gap <= max(TOLERANCE * self.used[resource], FEW[resource])
+
+    @property
+    def missed(self) -> list[str]:
+        """Resources that are not within the bar: fitted ones close, counted ones exact."""
+        return ([name for name in FITTED if not self.close(name)]
+                + [name for name in COUNTED if self.modelled[name] != self.used[name]])
+
+
+def compare(
+    records: Sequence[Record], sizes: Mapping[str, Size], coefficients: Coefficients, family: str
+) -> list[Comparison]:
+    """All different circuits beside their formulas, those of the fit set first.
+
+    A circuit whose formula has no other inputs than one before is not repeated.
+    """
+    seen: set[tuple[str, tuple[object, ...]]] = set()
+    found = []
+    for record in sorted(records, key=lambda one: sizes[one.size].set == HELD_OUT):
+        config = sizes[record.size].config
+        key = (record.component, formula_inputs(config, record.component))
+        if key in seen:
+            continue
+        seen.add(key)
+        modelled = instance(config, record.component, coefficients[record.component],
+                            term_sizes(config), SYNTHESIZED)
+        found.append(Comparison(
+            record=record, new=sizes[record.size].set == HELD_OUT, used=record.used(family),
+            modelled={name: getattr(modelled, name) for name in record.used(family)}))
+    return found
+
+
+def formula_inputs(config: HardwareConfig, component: str) -> tuple[object, ...]:
+    """Everything that a component's formula depends on."""
+    formula = COMPONENTS[component]
+    return (*(TERMS[name](config) for name in formula.lut + formula.ff),
+            *formula.memories(config), *formula.choices(config), formula.dsp(config))

