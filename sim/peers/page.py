@@ -8,21 +8,23 @@ from typing import Any
 HEAD = """\
 # Beside its peers
 
-The same matrix products in lutrip and in {names}, one after the other in one run
-of `{command}`, which installs the peers from the Python registry ({versions}). This page is
-written by that command; the data is in [measured/peers.json](measured/peers.json).
+The same matrix products in lutrip and in {names}, one after the other in one run of
+`{command}`, which installs the peers from the Python registry ({versions}).
+That command writes this page; the data, wall times too, is in
+[measured/peers.json](measured/peers.json).
 
 - **Machines differ.** lutrip: its configuration `{hardware}`, {multipliers} int8 products a cycle,
   with memory, fetch, quantization and write-back. SCALE-Sim: a systolic array of
   {rows} x {columns}, no memory stalls, the dataflow with fewest cycles. ZigZag: its own example
-  `gemm_l1_l3`, 8 x 8 x 8 multipliers; it searches for the best order of loops. The number of
-  multipliers is the same; cycles stand side by side and are not a contest.
+  `gemm_l1_l3` with 8 x 8 x 8 multipliers; it searches for the best order of loops. Cycles stand
+  side by side and are not a contest.
 - **Values.** The peers compute none. lutrip's RTL computes them, and every word that an engine
   writes is compared with integer golden.
 - **Time** is processor time, one thread, without imports of Python modules. lutrip's model: from
-  the shape to cycles, median of {repeats}. RTL: golden, simulator (its start included) and
-  comparison of one run of a circuit that is built already. SCALE-Sim writes no traces, its fastest
-  way. ZigZag includes the files and plots that it always writes.
+  the shape to cycles, median of {repeats}. RTL: golden, simulator and comparison of one run of a
+  circuit that is built already; starting its process is included and rules small products.
+  SCALE-Sim writes no traces, its fastest way. ZigZag includes the files and plots that it always
+  writes.
 """
 
 
@@ -37,6 +39,11 @@ def count(value: float) -> str:
 def seconds(value: float) -> str:
     """A time in three digits."""
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def times(value: float) -> str:
+    """A ratio in two digits, or whole."""
+    return f"{value:,.0f} x" if value >= 10 else f"{value:.2g} x"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -63,14 +70,15 @@ def page(result: Mapping[str, Any]) -> str:
         [[f"{row['name']} ({row['inputs']} x {row['columns']})", count(row["macs"]),
           seconds(row["model"]["cpu_s"]), seconds(row["rtl"]["cpu_s"]),
           *(seconds(row["peers"][key]["cpu_s"]) for key in peers),
-          *(f"{row['ratios'][key]['model_faster']:.3g} x" for key in peers),
-          *(f"{row['ratios'][key]['rtl_faster']:.2g} x" for key in peers)] for row in rows]))
+          *(times(row["ratios"][key]["model_faster"]) for key in peers),
+          *(times(row["ratios"][key]["rtl_faster"]) for key in peers)] for row in rows]))
     for key, peer in peers.items():
         fast, rtl = total[key]["model_faster"], total[key]["rtl_faster"]
         parts.append(
-            f"Against {peer['name']} the model is {fast['least']:.3g} to {fast['largest']:.3g} "
-            f"times as fast (geometric mean {fast['geometric_mean']:.3g}), the RTL "
-            f"{rtl['least']:.2g} to {rtl['largest']:.2g} times ({rtl['geometric_mean']:.2g}).")
+            f"- Against {peer['name']} the model takes 1/{fast['least']:,.0f} to "
+            f"1/{fast['largest']:,.0f} of the time (geometric mean "
+            f"1/{fast['geometric_mean']:,.0f}); RTL is {times(rtl['least'])} to "
+            f"{times(rtl['largest'])} as fast ({times(rtl['geometric_mean'])}).")
     parts.append("\nProducts (MAC) a second of processor time:\n")
     parts.append(table(
         ["product", "lutrip model", "lutrip RTL", *names],

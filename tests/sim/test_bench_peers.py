@@ -25,7 +25,7 @@ from sim.peers.gemm import (
     program_place,
     structural_program,
 )
-from sim.peers.page import count, page, seconds
+from sim.peers.page import count, page, seconds, times
 from sim.peers.runners.scale_sim_gemm import report
 from sim.peers.runners.zigzag_gemm import workload
 
@@ -202,3 +202,4 @@ def test_numbers_for_readers():
     assert [count(value) for value in (5, 42_500, 268_435_456, 3e9)] == [
         "5", "42.5 k", "268 M", "3 G"]
     assert [seconds(value) for value in (0.0021, 12.34)] == ["2.1 ms", "12.3 s"]
+    assert [times(value) for value in (0.037, 1.27, 12_599.2)] == ["0.037 x", "1.3 x", "12,599 x"]

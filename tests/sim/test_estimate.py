@@ -195,7 +195,7 @@ def test_structure_has_the_real_programs() -> None:
     compiler = DecoderCompiler(real, prompt, 3)
     assert compiler.spans == made.spans
     for span in made.spans:
-        ours = [task for task in made.layer_tasks(same.layer(0), span)]
+        ours = list(made.layer_tasks(same.layer(0), span))
         theirs = compiler.emitter.layer(real.layer(0), span)[0]
         for one, other in zip(ours, theirs, strict=True):
             packed = [row_of.pack_row(task.opcode, {**task.fields, "address": 0}, TINY)

@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from cycle_runs import Run, collect, read_runs
+from random_decoders import hardware_pool
 
 from compiler.image.image import write_atomically
 from hw.errors import ToolError
@@ -95,6 +96,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--hardware", type=int, default=5, help="hardware sizes in the pool")
+    parser.add_argument("--cases", type=int, help="seed of all but the hardware, if another")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--work", type=Path, default=Path("build/cycle-model.jsonl"),
                         help="file of the RTL runs")
@@ -102,10 +104,12 @@ def main() -> int:
     parser.add_argument("--figure", type=Path, help="SVG file for the distribution")
     parser.add_argument("--build-dir", type=Path, default=Path("build"))
     arguments = parser.parse_args()
+    cases = arguments.seed if arguments.cases is None else arguments.cases
     arguments.work.parent.mkdir(parents=True, exist_ok=True)
     try:
-        collect(arguments.work, arguments.seed, arguments.hardware, arguments.runs,
-                arguments.build_dir, lambda said: print(said, file=sys.stderr, flush=True))
+        collect(arguments.work, hardware_pool(arguments.seed, arguments.hardware), cases,
+                arguments.runs, arguments.build_dir,
+                lambda said: print(said, file=sys.stderr, flush=True))
     except ToolError as error:
         print(error, file=sys.stderr)
         return 3
@@ -113,7 +117,7 @@ def main() -> int:
     found = summary(rows)
     result = {
         "command": f"{COMMAND} --seed {arguments.seed} --hardware {arguments.hardware} "
-                   f"--runs {arguments.runs}",
+                   f"--cases {cases} --runs {arguments.runs}",
         "mean_bound": MEAN_BOUND, "worst_bound": WORST_BOUND, **found, "rows": rows}
     if arguments.json:
         write_atomically(arguments.json, (json.dumps(result, indent=1) + "\n").encode())

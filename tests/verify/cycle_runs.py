@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from random_decoders import Case, architectures, cases, hardware_pool, rotations
+from random_decoders import Case, architectures, cases, rotations
 
 from compiler.build import IMAGE_FILE
 from compiler.decoder.build import DecoderCompiler
@@ -152,11 +152,11 @@ def known_cases(path: Path) -> set[str]:
 
 
 def collect(
-    path: Path, first_seed: int, hardware: int, wanted: int, build_dir: Path,
+    path: Path, pool: tuple[HardwareConfig, ...], first_seed: int, wanted: int, build_dir: Path,
     say: Callable[[str], None],
 ) -> None:
     """Append cases to a file until it has ``wanted`` runs; goes on where an earlier call ended."""
-    pool, done = hardware_pool(first_seed, hardware), known_cases(path)
+    done = known_cases(path)
     count, rounds = sum(1 for _ in read_runs(path)), 0
 
     @settings(max_examples=EXAMPLES, database=None, deadline=None, phases=[Phase.generate],
