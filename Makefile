@@ -12,7 +12,7 @@ TEXT := $(CACHE)/.gensim-4.4.0
 .PHONY: help setup models text demo test lint bench bench-peers accuracy reproduction verify clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 setup: $(READY) ## virtual environment with the pinned versions
 
