@@ -21,6 +21,7 @@ from reports.reproduction.lutllm_latency import (
     sensitivity,
     split,
 )
+from reports.reproduction.own_rounds import own_section
 from reports.reproduction.published import error, table
 from sim.shape_counts import head_weights
 
@@ -96,6 +97,7 @@ def cycles_section(data: Mapping[str, Any]) -> list[str]:
         "checker names other references for the six, "
         f"{', '.join(f'{value:g}' for value in checker)} ms, "
         f"up to {max(abs(a / b - 1) for a, b in _pairs(data)):.0%} from the README's."), "",
+        *own_section(design, model),
     ]
 
 

@@ -22,7 +22,7 @@ from compiler.lower.tile import emit_graph
 from compiler.lower.tokens import assign_tokens
 from compiler.quant.quantized import QuantizedLinear
 from compiler.quant.quantizer import LinearSpec, quantize_linears
-from compiler.quant.scheme import SchemeMap, SimdScheme
+from compiler.quant.scheme import Scheme, SchemeMap, SimdScheme
 from compiler.structure import StructureBuilder, alike
 from hw.config import HardwareConfig
 from hw.fixed import Ints
@@ -108,12 +108,15 @@ def gemm_graph(linear: QuantizedLinear, x: Floats) -> Graph:
     return lower_linears({"linear": linear}, {"linear": "x"}, {"x": x})
 
 
-def structural_program(gemm: Gemm, hardware: HardwareConfig) -> Ints:
+def structural_program(
+    gemm: Gemm, hardware: HardwareConfig, scheme: Scheme | None = None
+) -> Ints:
     """Rows of the program that `gemm_build` compiles, from the shape alone.
 
-    Nothing is quantized or packed. Raises CompileError when the hardware cannot hold it.
+    Nothing is quantized or packed. scheme: other than int8. Raises CompileError when the hardware
+    cannot hold it.
     """
-    scheme = int8(hardware)
+    scheme = scheme or int8(hardware)
     builder = StructureBuilder(
         SHAPES["tiny"], SchemeMap(name=scheme.name, default=scheme), hardware, 1, alike)
     linear = builder.linear(scheme, gemm.columns, builder.source(scheme, gemm.inputs))

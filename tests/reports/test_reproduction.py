@@ -46,6 +46,7 @@ from reports.reproduction.lutllm_power import (
     published_watts,
     total,
 )
+from reports.reproduction.own_rounds import PASSES, own_round
 from reports.reproduction.page import COMMAND, page
 from reports.reproduction.prediction import predictions
 from reports.reproduction.published import fit_line, load_published
@@ -180,3 +181,13 @@ def test_the_page_needs_the_checkouts_measurements(tmp_path):
 def test_the_page_is_up_to_date():
     """Its numbers come from tables, formulas and measurements: made anew when one changes."""
     assert (ROOT / "docs" / "reproduction.md").read_text() == page(ROOT), f"run {COMMAND}"
+
+
+def test_own_circuit_looks_up_as_fast_as_the_published_one() -> None:
+    design, model = Design(), model_of(DATA)
+    for tokens in PASSES.values():
+        ours = [own_round(design, item, tokens).lookups for item in rounds(design, model)]
+        published = [item.groups * max(item.load_cycles(design), tokens * item.blocks)
+                     for item in rounds(design, model)]
+        assert abs(sum(ours) / sum(published) - 1) < 0.03
+        assert all(abs(a / b - 1) < 0.05 for a, b in zip(ours, published, strict=True))
