@@ -107,21 +107,20 @@ def pass_operations(item: PlannedPass, timeline: Timeline) -> list[Operation]:
 def path_cycles(item: PlannedPass, timeline: Timeline) -> dict[str, float]:
     """Cycles by operation along the chain of instructions that ends the program.
 
-    Each waited for the one before it on the chain to complete; what is neither is instruction fetch
-    and hand-out.
+    Each cycle counts once: for an instruction of the chain from when it began until the next one
+    of the chain did, at most until it was complete. What is left is instruction fetch and hand-out.
     """
     steps, weights = timeline.steps, timeline.weights(item.rows)
     path: dict[str, float] = defaultdict(float)
     step = int(np.argmax(steps[:, COMPLETED]))
+    end = int(steps[step, COMPLETED]) + 1
     while step >= 0:
-        cause, begin = int(steps[step, CAUSE]), int(steps[step, BEGAN])
-        spent = int(steps[step, COMPLETED]) - begin + 1
-        path[short_name(item.ops[timeline.index[step]])] += spent * float(weights[step])
+        begin, weight = min(int(steps[step, BEGAN]), end), float(weights[step])
+        done = min(int(steps[step, COMPLETED]) + 1, end)
+        path[short_name(item.ops[timeline.index[step]])] += (done - begin) * weight
+        path[DISPATCH] += (end - done) * weight
         # Without a completion that it waited for, the one handed out before it stands behind it.
-        before = cause if cause >= 0 else step - 1
-        if before >= 0:
-            gap = begin - int(steps[before, COMPLETED]) - 1
-            if cause < 0:
-                path[DISPATCH] += max(0, gap) * float(weights[step])
-        step = before
+        cause, end = int(steps[step, CAUSE]), begin
+        step = cause if cause >= 0 else step - 1
+    path[DISPATCH] += end
     return dict(path)

@@ -23,7 +23,7 @@ from sim.records import MemoryModel
 
 SAMPLES = 5
 """Passes of a kind that are worked out; cycles of those between follow the line between them."""
-ITERATIONS = 2
+ITERATIONS = 4
 """Iterations of a loop over layers that are worked out."""
 
 

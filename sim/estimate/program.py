@@ -30,7 +30,7 @@ class Timeline:
 
     cycles: of the whole program, loops in full. index: stored place of every executed instruction;
     steps: their cycles (`sim.estimate.timeline`). loops: of each LOOP its iterations, those that
-    were executed, and cycles of two neighbouring iterations.
+    were executed, and where the last three of these ended.
     """
 
     cycles: int
@@ -39,13 +39,15 @@ class Timeline:
     loops: Ints
 
     def weights(self, rows: Ints) -> Ints:
-        """How many iterations each executed instruction stands for: the last one for the rest."""
+        """How many iterations each executed instruction stands for: the last two for the rest."""
         result = np.ones(len(self.index), np.int64)
         places = np.flatnonzero(rows[:, row_of.OPCODE] == Opcode.LOOP)
         for place, (iterations, ran, *_) in zip(places, self.loops, strict=True):
             length = int(rows[place, row_of.WORDS])
             body = np.flatnonzero((self.index > place) & (self.index <= place + length))
-            result[body[-length:]] += iterations - ran
+            rest = int(iterations - ran)
+            result[body[-length:]] += rest - rest // 2
+            result[body[-2 * length:-length]] += rest // 2
         return result
 
 
@@ -72,9 +74,12 @@ class Circuit:
     def run(self, rows: Ints, place: int = 0, most: int = WHOLE) -> Timeline:
         """A program's timeline; ``most`` iterations of a loop are run, the others are like them.
 
+        Where prefetched weights run ahead, iterations alternate between a shorter and a longer one,
+        so that the others are like the last two.
+
         rows: from `sim.estimate.rows.pack_rows`; place: port word where the program begins.
         """
-        loops = np.zeros((int((rows[:, row_of.OPCODE] == Opcode.LOOP).sum()) + 1, 4), np.int64)
+        loops = np.zeros((int((rows[:, row_of.OPCODE] == Opcode.LOOP).sum()) + 1, 5), np.int64)
         executed = len(rows)
         for row in rows[rows[:, row_of.OPCODE] == Opcode.LOOP]:
             executed += int(row[row_of.WORDS]) * (min(int(row[row_of.ROUNDS]), most) - 1)
@@ -86,8 +91,9 @@ class Circuit:
             np.zeros((PORTS, self.ring), np.int64), np.zeros((PORTS, BURST_RING), np.int64),
             index, steps, loops)
         assert cycles > 0, "the program gets stuck"
-        for iterations, ran, before, last in loops[:-1]:
-            cycles += (int(iterations) - int(ran)) * (int(last) - int(before))
+        for iterations, ran, first, before, last in loops[:-1].tolist():
+            pair = last - first if ran > 2 else 2 * (last - before)
+            cycles += (iterations - ran) * pair // 2
         count = executed - int((rows[:, row_of.OPCODE] == Opcode.LOOP).sum()) - 1
         return Timeline(int(cycles), index[:count], steps[:count], loops[:-1])
 

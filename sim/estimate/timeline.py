@@ -242,8 +242,8 @@ def run_program(
             if loop_left:
                 loop_left -= 1
                 if not loop_left:
-                    loops[loop_count - 1, 2] = loops[loop_count - 1, 3]
-                    loops[loop_count - 1, 3] = head
+                    loops[loop_count - 1, 2:4] = loops[loop_count - 1, 3:5]
+                    loops[loop_count - 1, 4] = head
                     if iterations > 1:
                         iterations -= 1
                         loop_left, counter, stop = loop_length, loop_body, head

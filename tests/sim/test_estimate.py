@@ -26,9 +26,9 @@ from sim.decoder_build import open_build
 from sim.estimate import aux_engines, engines, linear, port
 from sim.estimate import machine as of
 from sim.estimate import rows as row_of
-from sim.estimate.breakdown import repeats, short_name
+from sim.estimate.breakdown import path_cycles, repeats, short_name
 from sim.estimate.machine import machine
-from sim.estimate.model import pass_counters, sample_weights
+from sim.estimate.model import ITERATIONS, pass_counters, sample_weights
 from sim.estimate.plan import PlannedPass, Planner
 from sim.estimate.program import Circuit
 from sim.estimate.rows import pack_rows
@@ -249,6 +249,23 @@ def test_against_rtl(circuits: Path, tmp_path: Path) -> None:
 def task_of(opcode: object, fields: dict[str, int]) -> object:
     """What `pass_counters` asks of a task."""
     return type("Stored", (), {"opcode": opcode, "fields": fields})()
+
+
+@pytest.mark.parametrize(("scheme", "hardware"), [("simd-w4a8", "sim"), ("lut2d", "u280")])
+def test_some_iterations_stand_for_the_loop(scheme: str, hardware: str) -> None:
+    """Iterations alternate where prefetched weights run ahead; cycles of the path are all there."""
+    config = load_hardware(hardware)
+    planner = Planner(structural_decoder(
+        SHAPES["smollm2-135m"], load_scheme(scheme), config, 100), 90, 3)
+    item = planner.planned(Span(90, 1), True)
+    machine_of = Circuit.of(config, MemoryModel())
+    whole = machine_of.run(item.rows, item.place)
+    some = machine_of.run(item.rows, item.place, ITERATIONS)
+    assert len(some.index) < len(whole.index) / 3
+    assert some.cycles == pytest.approx(whole.cycles, rel=0.002)
+    for timeline in (some, whole):
+        assert sum(path_cycles(item, timeline).values()) == pytest.approx(
+            timeline.cycles, rel=0.003)
 
 
 def test_repeats_and_names() -> None:
