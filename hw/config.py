@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 
 from hw.errors import ConfigError
@@ -15,6 +16,8 @@ ROW_ENTRIES = 16
 ALPHA_MAX = 4
 """Largest power-of-two channel factor (exponent) of an activation chunk."""
 
+CLOCK_MAX = 10000
+"""More megahertz than any circuit reaches."""
 
 KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,), "bool": (bool,), "int": (int,), "float": (int, float),
@@ -91,13 +94,17 @@ class HardwareConfig:
             kinds = KINDS[str(field.type)]
             if not isinstance(value, kinds) or (field.type == "int" and isinstance(value, bool)):
                 raise ConfigError(f"{field.name} must be {field.type}, not {value!r}")
-            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-                raise ConfigError(f"{field.name} must be positive, not {value}")
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                if not math.isfinite(value):
+                    raise ConfigError(f"{field.name} must be finite, not {value}")
+                if value <= 0:
+                    raise ConfigError(f"{field.name} must be positive, not {value}")
         for name in ("port_bits", "vector_length", "lanes", "chains", "simd_depth", "group_max",
                      "activation_lanes", "read_fifo_words", "table_words", "operand_words"):
             value = getattr(self, name)
             if value & (value - 1):
                 raise ConfigError(f"{name} must be a power of two, not {value}")
+        self._require(self.clock_mhz <= CLOCK_MAX, "clock_mhz", f"at most {CLOCK_MAX}")
         self._require(64 <= self.port_bits <= 512, "port_bits", "64, 128, 256 or 512")
         self._require(self.vector_length <= 4, "vector_length", "1, 2 or 4")
         self._require(self.act_codes_max <= 256, "chains x chain_length", "at most 256")

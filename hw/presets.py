@@ -84,6 +84,10 @@ def load_hardware(name: str) -> HardwareConfig:
     keys = set(HardwareConfig.__dataclass_fields__)
     check_keys(path, value, keys, keys)
     try:
-        return HardwareConfig(**value)
+        config = HardwareConfig(**value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if config.device not in (devices := load_yaml(CONFIGS / "devices.yaml")):
+        raise ConfigError(f"{path}: no device called {config.device!r}; known: "
+                          f"{', '.join(devices)}")
+    return config

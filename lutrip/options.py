@@ -11,14 +11,30 @@ from typing import Any, TypeVar
 
 import click
 
+from hw.errors import LutripError
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def writable(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """The path of ``--json``; raises LutripError where no file can be written there."""
+    if path is not None:
+        folder = path.parent
+        try:
+            while not folder.exists() and folder != folder.parent:
+                folder = folder.parent
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise LutripError(f"--json {path}: {error.strerror}") from None
+    return path
 
 
 def json_option(command: Command) -> Command:
     """``--json FILE``: what the command printed, as data; keys carry units."""
     return click.option(
         "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False),
-        help="Also write the result as JSON.",
+        callback=writable, help="Also write the result as JSON.",
     )(command)
 
 

@@ -10,10 +10,20 @@ from typing import Any
 from hw.config import HardwareConfig
 from hw.errors import ConfigError
 from hw.presets import check_keys, find, load_yaml
-from sim.records import LATENCY_MIN, MemoryModel
+from hw.resources import load_device
+from sim.records import LATENCY_MIN, OUTSTANDING_MAX, MemoryModel
 
 DEFAULT = {"u280": "hbm2-u280", "v80": "hbm2e-v80", "kv260": "ddr4-kv260"}
 """Memory of a device, where there is a preset of it."""
+LIMITS = {
+    "latency_ns": (0, 1e6), "gb_per_s": (0.1, 1e6), "row_bytes": (1, 1 << 30),
+    "row_miss_ns": (0, 1e6), "refresh_interval_ns": (0, 1e9), "refresh_ns": (0, 1e9),
+    "outstanding": (1, OUTSTANDING_MAX),
+}
+"""Lowest and highest value that a file may give."""
+WHOLE = ("row_bytes", "outstanding")
+OTHER_PORTS = 3
+"""Besides the weight ports: centroids, aux and writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +57,18 @@ class MemoryPreset:
             refresh_interval_cycles=round(self.refresh_interval_ns * cycles),
             refresh_cycles=round(self.refresh_ns * cycles))
 
+    def ports_gb_per_s(self, config: HardwareConfig) -> float:
+        """What all ports of a configuration move at most, each at its own rate."""
+        most = config.port_bytes * config.clock_mhz / 1e3
+        return (config.weight_ports + OTHER_PORTS) * min(self.gb_per_s, most)
+
+    def device_gb_per_s(self) -> float | None:
+        """Peak of the whole memory, where this is the memory of a known device."""
+        for device, name in DEFAULT.items():
+            if name == self.name:
+                return load_device(device).memory_gb_per_s
+        return None
+
     def streaming_fraction(self) -> float:
         """Part of the peak that long reads in order reach."""
         if not self.refresh_interval_ns:
@@ -65,14 +87,21 @@ def load_memory(name: str) -> MemoryPreset:
     value: dict[str, Any] = load_yaml(path)
     keys = set(MemoryPreset.__dataclass_fields__) - {"name"}
     check_keys(path, value, keys, keys)
-    for key in sorted(keys - {"sources"}):
-        given = value[key]
-        if isinstance(given, bool) or not isinstance(given, int | float) or given < 0:
-            raise ConfigError(f"{path}: {key} must be a number, not negative, not {given!r}")
+    for key, (lowest, highest) in LIMITS.items():
+        given, kinds = value[key], int if key in WHOLE else int | float
+        # A value that is not a number is not between bounds either.
+        if isinstance(given, bool) or not isinstance(given, kinds) or not (
+                lowest <= given <= highest):
+            kind = "a whole number" if key in WHOLE else "a number"
+            raise ConfigError(f"{path}: {key} must be {kind} from {lowest:,} to {highest:,}, "
+                              f"not {given!r}")
+    if value["row_bytes"] & (value["row_bytes"] - 1):
+        raise ConfigError(f"{path}: row_bytes must be a power of two, not {value['row_bytes']}")
+    if value["refresh_ns"] and value["refresh_ns"] >= value["refresh_interval_ns"]:
+        raise ConfigError(f"{path}: refresh_ns must be less than refresh_interval_ns "
+                          f"({value['refresh_interval_ns']:g}), not {value['refresh_ns']:g}")
     if not isinstance(value["sources"], dict):
         raise ConfigError(f"{path}: sources must map the other keys to where they are from")
-    if not value["gb_per_s"]:
-        raise ConfigError(f"{path}: gb_per_s must be positive, not 0")
     return MemoryPreset(name=path.stem, **value)
 
 

@@ -68,14 +68,16 @@ def memory_values(memory: MemoryModel, config: HardwareConfig) -> dict[str, Any]
 
 
 def energy_values(
-    joules: Energy, likely: tuple[Bounds, Bounds], toggles: Mapping[str, float] | None = None
+    joules: Energy, likely: tuple[Bounds, Bounds], toggles: Mapping[str, float] | None = None,
+    *, counted: str = "simulated",
 ) -> dict[str, Any]:
     """Energy by cause, with its widest range and the ``likely`` ones on chip and with the card.
 
-    toggles: measured changes of a bit in a step, by engine, where they were used.
+    toggles: measured changes of a bit in a step, by engine, where they were used. counted: how the
+    counters came to be.
     """
     activity = "" if toggles is None else ", activity measured"
-    provenance = f"simulated counters x table {joules.table}{activity}"
+    provenance = f"{counted} counters x table {joules.table}{activity}"
     on_chip, card = likely
     return {
         "table": joules.table, "power_w": joules.total.value / max(joules.seconds, 1e-12),

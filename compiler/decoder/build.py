@@ -140,7 +140,7 @@ class DecoderCompiler:
                     raise CompileError(
                         f"hardware {self.config.name}: {error.store} holds {error.size}, too few "
                         f"even for one token ({error.needed} more are needed); use larger "
-                        "hardware or a smaller --capacity") from None
+                        "hardware or a shorter context") from None
                 tokens -= 1
 
     def write(self, folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,10 @@ def load_tokenizer(spec: str) -> tokenizer.Tokenizer:
 
 
 def _locate(spec: str) -> Path:
+    known = [*packaged.MODELS, *(shapes.PREFIX + name for name in shapes.SHAPES)]
+    if not spec:
+        raise FrontendError("the model's name is empty; give a .gguf file, a folder with "
+                            f"config.json, or one of {', '.join(known)}")
     if spec in packaged.MODELS:
         return packaged.find_model(spec)
     path = Path(spec)
@@ -42,6 +46,5 @@ def _locate(spec: str) -> Path:
         return path
     if path.exists():
         return path
-    known = [*packaged.MODELS, *(shapes.PREFIX + name for name in shapes.SHAPES)]
     raise FrontendError(f"{spec}: no such model; give a .gguf file, a folder with config.json, "
                         f"or one of {', '.join(known)}")

@@ -83,6 +83,9 @@ SHAPES = {
 def load_shape(spec: str, seed: int = 0) -> Model:
     """``shape:NAME`` with weights that depend only on seed, name and shape of each tensor."""
     name = spec.removeprefix(PREFIX)
+    if not name:
+        raise FrontendError(f"{spec} names no shape; known are "
+                            + ", ".join(PREFIX + known for known in SHAPES))
     if name not in SHAPES:
         raise FrontendError(f"{spec}: unknown shape; known are "
                             + ", ".join(PREFIX + known for known in SHAPES))

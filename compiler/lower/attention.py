@@ -14,6 +14,7 @@ from compiler.image.weights import WeightFormat, pack_weights
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.context import Context
 from compiler.lower.matmul import BLOCKS_MAX, ROUNDS_MAX
+from hw.config import HardwareConfig
 from hw.isa import Opcode, SimdMode
 
 CACHE = "cache/"
@@ -53,6 +54,12 @@ def value_format(decoder: QuantizedDecoder) -> WeightFormat:
     rounds = config.group_max // config.word_elements
     return WeightFormat(config=config, blocks=1, groups=-(-decoder.capacity // config.group_max),
                         group_rounds=rounds, weight_bits=8, has_min=False)
+
+
+def positions_max(config: HardwareConfig) -> int:
+    """Positions whose scores, and whose values, one instruction can go through."""
+    rounds = max(1, config.group_max // config.word_elements)
+    return min(BLOCKS_MAX * config.lanes, ROUNDS_MAX // rounds * config.group_max)
 
 
 def value_blocks(decoder: QuantizedDecoder) -> list[tuple[int, int]]:
@@ -135,9 +142,9 @@ class AttentionStages:
     def most_tokens(self) -> int:
         """Query tokens whose rows the stores hold twice."""
         config, context = self.config, self.context
-        if self.key_blocks > BLOCKS_MAX or self.rounds > ROUNDS_MAX:
+        if self.span.end > (most := positions_max(config)):
             raise CompileError(f"{self.span.end} positions exceed one instruction of hardware "
-                               f"{config.name}; use a smaller --capacity")
+                               f"{config.name}, which takes {most}; use a shorter context")
         per_row = {
             "accumulator (accumulator_words)": (config.accumulator_words, self.key_blocks),
             "vector memory (vector_words)": (context.vector.largest_gap(), 2 * self.score_words),

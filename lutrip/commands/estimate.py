@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,6 +12,22 @@ from lutrip.options import json_option, write_json
 
 SHOWN = 8
 """Operations that are printed; --json has all."""
+
+
+def joules_text(values: Mapping[str, Any]) -> str:
+    """Energy on chip with its likely range."""
+    found = values["energy"]
+    return (f"{values['energy_j']:.4g} J (likely {found['likely_low_j']:.3g} to "
+            f"{found['likely_high_j']:.3g})")
+
+
+def warn_of_shared_memory(hardware: str, memory: Mapping[str, Any]) -> None:
+    """One line where the ports together could ask for more than the device's memory gives."""
+    most, asked = memory["device_gb_per_s"], memory["ports_gb_per_s"]
+    if most is not None and asked > most:
+        click.echo(f"warning: memory {memory['preset']} gives {most:g} GB/s in all, the ports of "
+                   f"{hardware} ask for up to {asked:g} GB/s; each is modelled at its own rate, so "
+                   "these figures may be too good", err=True)
 
 
 @click.command(name="estimate")
@@ -47,10 +65,9 @@ def command(
             continue
         found = values[name]
         click.echo(
-            f"{name}: {found['tokens']} tokens, {found['cycles']:,} cycles, "
-            f"{found['latency_s'] * 1e3:,.3f} ms, {found['tokens_per_s']:,.2f} tokens/s, "
-            f"{found['energy_j']:.4g} J ({found['energy_low_j']:.3g} to "
-            f"{found['energy_high_j']:.3g})")
+            f"{name}: {found['tokens']} tokens in {found['passes']} passes, "
+            f"{found['cycles']:,} cycles, {found['latency_s'] * 1e3:,.3f} ms, "
+            f"{found['tokens_per_s']:,.2f} tokens/s, {joules_text(found)}")
         for one in found["operations"][:SHOWN]:
             share = one["busy_cycles"] / found["cycles"]
             click.echo(f"  {one['name']:<32} {one['engine']:<9} {share:6.1%}  {one['bound']}")
@@ -60,8 +77,16 @@ def command(
         click.echo(f"  critical path: {path}")
         click.echo(f"  lookup lanes {roof['lookup_utilization']:.1%}, multipliers "
                    f"{roof['array_utilization']:.1%}, weight ports {roof['port_utilization']:.1%}")
+        causes = sorted(found["energy"]["causes"], key=lambda cause: -cause["joules"])
+        parts = ", ".join(f"{cause['cause']} {cause['joules'] / found['energy_j']:.0%}"
+                          for cause in causes[:5])
+        click.echo(f"  energy: {parts}")
+    click.echo(f"in all: {values['latency_s'] * 1e3:,.3f} ms, {joules_text(values)}")
+    warn_of_shared_memory(values["hardware"], values["memory"])
     error = values["measured_error"]
-    if error is not None:
+    if error is None:
+        click.echo("error against RTL: see docs/cycle-model.md")
+    else:
         click.echo(f"error against RTL over {error['runs']} random runs: mean "
                    f"{error['mean_absolute_error']:.2%}, worst "
                    f"{error['worst_absolute_error']:.2%}")

@@ -25,6 +25,8 @@ SAMPLES = 5
 """Passes of a kind that are worked out; cycles of those between follow the line between them."""
 ITERATIONS = 4
 """Iterations of a loop over layers that are worked out."""
+NOT_MODELLED = ("waiting_", "prefetched_words")
+"""Counters of the circuit that the model does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,8 @@ def pass_counters(
     item: PlannedPass, timeline: Timeline, config: HardwareConfig
 ) -> Counter[str]:
     """Counters of a pass as the circuit's, without waiting cycles and prefetched words."""
-    total: Counter[str] = Counter(dict.fromkeys(counter_names(config), 0))
+    total: Counter[str] = Counter(dict.fromkeys(
+        (name for name in counter_names(config) if not name.startswith(NOT_MODELLED)), 0))
     total["cycles"] = timeline.cycles
     times = repeats(item.rows)
     for task, count in zip(item.tasks, times, strict=False):

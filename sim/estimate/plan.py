@@ -10,10 +10,12 @@ import numpy as np
 
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.quantized import QuantizedDecoder, QuantizedLayer
+from compiler.errors import CompileError
 from compiler.image.access import memory_bytes, port_region
 from compiler.image.image import Section
 from compiler.image.layout import align
 from compiler.image.program import Task
+from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.attention import CACHE, SHARED, Span, cache_regions
 from compiler.lower.passes import Addresses, LayerGroup, Linker, Program, rotation_copies
 from hw.config import HardwareConfig
@@ -59,10 +61,10 @@ class Planner(DecoderCompiler):
                              decoder.head_words * self.config.port_bytes)
 
     def trials(self, tokens: int) -> list[Span]:
-        """Passes that need most room: the stores hold all others where they hold these."""
+        """The compiler's, those that tend to need most room first."""
         last = Span(len(self.prompt) + self.new_tokens - 2, 1)
         prefill = len(self.prompt) - min(tokens, len(self.prompt))
-        return [Span(0, 1), Span(0, tokens), Span(prefill, len(self.prompt) - prefill), last]
+        return [Span(prefill, len(self.prompt) - prefill), last, *super().trials(tokens)]
 
     def layer_groups(self) -> list[LayerGroup]:
         """Runs of layers that are one in structure."""
@@ -79,7 +81,13 @@ class Planner(DecoderCompiler):
         """Instructions of a layer, lowered once for layers that are one."""
         key = id(layer), span
         if key not in self.kept:
-            self.kept[key] = self.emitter.layer(layer, span)[0]
+            try:
+                self.kept[key] = self.emitter.layer(layer, span)[0]
+            except OutOfSpaceError as error:
+                raise CompileError(
+                    f"hardware {self.config.name}: {error.store} holds {error.size}, too few for "
+                    f"{span.tokens} tokens from position {span.position} ({error.needed} more are "
+                    "needed); use larger hardware or a shorter context") from None
         return self.kept[key]
 
     def sizes(self, tasks: Iterable[Task]) -> dict[str, int]:

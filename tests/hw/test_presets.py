@@ -52,6 +52,10 @@ def write(tmp_path, **changes):
     ({"weight_ports": 3},
      "weight_ports must be a divisor of the 4 positions of a port word, not 3"),
     ({"clock_mhz": -1}, "clock_mhz must be positive, not -1"),
+    ({"clock_mhz": float("nan")}, "clock_mhz must be finite, not nan"),
+    ({"clock_mhz": float("inf")}, "clock_mhz must be finite, not inf"),
+    ({"clock_mhz": 1e9}, "clock_mhz must be at most 10000, not 1000000000.0"),
+    ({"device": "kv26"}, "no device called 'kv26'; known: v80, u280, kv260, ecp5-85"),
 ])
 def test_wrong_hardware(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=rf"^.*my\.yaml: {message}$"):
