@@ -251,21 +251,23 @@ def task_of(opcode: object, fields: dict[str, int]) -> object:
     return type("Stored", (), {"opcode": opcode, "fields": fields})()
 
 
-@pytest.mark.parametrize(("scheme", "hardware"), [("simd-w4a8", "sim"), ("lut2d", "u280")])
-def test_some_iterations_stand_for_the_loop(scheme: str, hardware: str) -> None:
+@pytest.mark.parametrize(("shape", "scheme", "hardware"), [
+    ("smollm2-135m", "rowgen-3bit", "sim"), ("qwen3-1.7b", "rowgen-2bit", "u280")])
+def test_some_iterations_stand_for_the_loop(shape: str, scheme: str, hardware: str) -> None:
     """Iterations alternate where prefetched weights run ahead; cycles of the path are all there."""
     config = load_hardware(hardware)
     planner = Planner(structural_decoder(
-        SHAPES["smollm2-135m"], load_scheme(scheme), config, 100), 90, 3)
-    item = planner.planned(Span(90, 1), True)
-    machine_of = Circuit.of(config, MemoryModel())
+        SHAPES[shape], load_scheme(scheme), config, 43), 40, 3)
+    item = planner.planned(Span(40, 1), True)
+    machine_of = Circuit.of(config, load_memory("hbm2-u280").at(config))
     whole = machine_of.run(item.rows, item.place)
     some = machine_of.run(item.rows, item.place, ITERATIONS)
     assert len(some.index) < len(whole.index) / 3
     assert some.cycles == pytest.approx(whole.cycles, rel=0.002)
     for timeline in (some, whole):
-        assert sum(path_cycles(item, timeline).values()) == pytest.approx(
-            timeline.cycles, rel=0.003)
+        path = path_cycles(item, timeline)
+        assert min(path.values()) >= 0
+        assert sum(path.values()) == pytest.approx(timeline.cycles, rel=0.0005)
 
 
 def test_repeats_and_names() -> None:
