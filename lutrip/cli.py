@@ -10,8 +10,8 @@ import click
 
 from hw.errors import LutripError, ToolError
 
-COMMANDS = ("calibrate", "compile", "demo", "disasm", "doctor", "estimate", "evaluate", "generate",
-            "mix", "report", "simulate")
+COMMANDS = ("calibrate", "compile", "demo", "disasm", "doctor", "estimate", "evaluate", "explore",
+            "generate", "mix", "report", "simulate")
 WRONG_RESULT, WRONG_INPUT, TOOL_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 

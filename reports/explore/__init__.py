@@ -1,0 +1,1 @@
+"""Design-space exploration: a study file, its points, a search, what it found."""

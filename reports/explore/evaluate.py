@@ -1,0 +1,222 @@
+"""What a design point is worth: cheap checks first, then the cycle model on each workload."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from compiler.frontends.load import load_model
+from compiler.frontends.shapes import PREFIX, SHAPES
+from compiler.lower.attention import positions_max
+from compiler.model import Architecture
+from compiler.structure import structural_decoder
+from hw.errors import LutripError
+from hw.resources import load_device
+from reports.explore.accuracy import load_sensitivities, map_key
+from reports.explore.metrics import EARLY
+from reports.explore.space import Design, Point, design_of
+from reports.explore.study import Bound, Study, Workload
+from sim.costs import Costs
+from sim.estimate.breakdown import Operation
+from sim.estimate.model import Estimate, PhaseEstimate, estimate
+from sim.memory_presets import OTHER_PORTS
+
+State = Literal["feasible", "infeasible", "refused"]
+REFUSED = 1e3
+"""Violation of a point that cannot be built, beyond that of all that break bounds."""
+BESIDE_LAYERS = ("embedding", "final_norm", "head_input", "head", "next_token")
+"""Operations outside of the layers, by the first part of their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A point, evaluated.
+
+    reason: why it is not feasible. violations: by constraint, 0 where it is met. metrics: those
+    that are known. bounds: what bounds the longest part of the critical path, by phase. accuracy:
+    measured, predicted or unknown. key: equal for points that stand for one design.
+    """
+
+    state: State
+    reason: str = ""
+    key: str = ""
+    violations: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, str] = field(default_factory=dict)
+    accuracy: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+@functools.cache
+def architecture_of(name: str) -> Architecture:
+    """Architecture of a model by name, file or shape; raises LutripError."""
+    if (shape := name.removeprefix(PREFIX)) != name and shape in SHAPES:
+        return SHAPES[shape]
+    return load_model(name).architecture
+
+
+def design_key(design: Design) -> str:
+    """Equal for designs that are one."""
+    hardware = asdict(design.hardware)
+    return hashlib.sha256(json.dumps(
+        [hardware, map_key(design.scheme), _streams(design), design.memory.name],
+        sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _streams(design: Design) -> list[bool]:
+    parts = (design.scheme.default, *design.scheme.layers.values())
+    return [getattr(part, "gather", False) for part in parts]
+
+
+def bound_of(path: Mapping[str, float], operations: Mapping[str, Operation]) -> str:
+    """What bounds most of the critical path."""
+    total: dict[str, float] = {}
+    for name, cycles in path.items():
+        bound = operations[name].bound if name in operations else name
+        total[bound] = total.get(bound, 0.0) + cycles
+    return max(total, key=lambda bound: total[bound])
+
+
+def layer_cycles(phase: PhaseEstimate) -> float:
+    """Cycles of the critical path inside the layers."""
+    return sum(cycles for name, cycles in phase.path.items()
+               if name.partition(".")[0] not in BESIDE_LAYERS)
+
+
+def size_metrics(design: Design, prices: Mapping[str, float]) -> dict[str, float]:
+    """What is known without running anything."""
+    costs = costs_of(design)
+    device, counts = costs.device, costs.resources.rounded()
+    shares = device.shares(costs.resources)
+    metrics = {name: float(count) for name, count in counts.items()}
+    metrics |= {
+        "largest_share": max(shares.values()), "clock_mhz": float(design.hardware.clock_mhz),
+        "ports": float(design.hardware.weight_ports + OTHER_PORTS)}
+    if device.name in prices:
+        metrics["price"] = prices[device.name]
+    return metrics
+
+
+@functools.lru_cache(maxsize=256)
+def _costs(hardware: Any) -> Costs:
+    return Costs(hardware)
+
+
+def costs_of(design: Design) -> Costs:
+    """Energy and size of a design's hardware."""
+    return _costs(design.hardware)
+
+
+def estimate_workload(design: Design, model: str, workload: Workload) -> Estimate:
+    """The cycle model on one request; raises LutripError where the hardware cannot hold it."""
+    architecture, hardware = architecture_of(model), design.hardware
+    positions = workload.prefill + workload.decode
+    if positions > architecture.context:
+        raise LutripError(f"workload {workload.name}: {positions} positions, "
+                          f"{architecture.name} was made for {architecture.context}")
+    if positions > positions_max(hardware):
+        raise LutripError(f"workload {workload.name}: {positions} positions, an attention "
+                          f"instruction of hardware {hardware.name} goes through "
+                          f"{positions_max(hardware)} at most")
+    decoder = structural_decoder(architecture, design.scheme, hardware, positions)
+    return estimate(decoder, design.memory.at(hardware), workload.prefill, workload.decode)
+
+
+def request_sums(design: Design, found: Estimate, workload: Workload) -> dict[str, float]:
+    """Seconds, joules, bytes and tokens of one request."""
+    assert found.decode is not None
+    hertz = design.hardware.clock_mhz * 1e6
+    costs = costs_of(design)
+    sums = {"prefill_tokens": float(workload.prefill), "decode_tokens": float(workload.decode)}
+    for name, phase in (("prefill", found.prefill), ("decode", found.decode)):
+        counters = {key: round(value) for key, value in phase.counters.items()}
+        sums |= {
+            f"{name}_s": phase.cycles / hertz, f"{name}_layers_s": layer_cycles(phase) / hertz,
+            f"{name}_j": costs.energy(counters).total.value}
+    sums["read_bytes"] = design.hardware.port_bytes * sum(
+        value for name, value in found.decode.counters.items() if name.startswith("read_words_"))
+    return sums
+
+
+def request_metrics(sums: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of the mean request; sums: by weights that add up to 1."""
+    prefill_s, decode_s, tokens = sums["prefill_s"], sums["decode_s"], sums["decode_tokens"]
+    return {
+        "time_to_first_token_s": prefill_s, "time_per_token_s": decode_s / tokens,
+        "request_s": prefill_s + decode_s,
+        "prefill_tokens_per_s": sums["prefill_tokens"] / prefill_s,
+        "tokens_per_s": tokens / decode_s,
+        "layers_time_to_first_token_s": sums["prefill_layers_s"],
+        "layers_time_per_token_s": sums["decode_layers_s"] / tokens,
+        "energy_to_first_token_j": sums["prefill_j"],
+        "energy_per_token_j": sums["decode_j"] / tokens,
+        "energy_per_request_j": sums["prefill_j"] + sums["decode_j"],
+        "power_w": sums["decode_j"] / decode_s,
+        "read_bytes_per_token": sums["read_bytes"] / tokens}
+
+
+def broken(bounds: tuple[Bound, ...], metrics: Mapping[str, float]) -> dict[str, float]:
+    """Violations of the bounds on the metrics that are known."""
+    return {bound.metric: bound.violation(metrics[bound.metric])
+            for bound in bounds if bound.metric in metrics}
+
+
+def evaluate_point(point: Point, study: Study, measured: Path | None = None) -> Outcome:
+    """A point's outcome; measured: file of sensitivities besides the shipped ones."""
+    try:
+        design = design_of(point, study)
+        return _evaluate(design, study, measured)
+    except LutripError as error:
+        return Outcome(state="refused", reason=str(error), violations={"buildable": REFUSED})
+
+
+def _evaluate(design: Design, study: Study, measured: Path | None) -> Outcome:
+    key = design_key(design)
+    metrics = size_metrics(design, study.prices)
+    accuracy = ""
+    if study.accuracy is not None:
+        loss = load_sensitivities(study.accuracy, measured).loss(design.scheme)
+        metrics |= {"loss_nats": loss.nats, "perplexity_ratio": math.exp(min(loss.nats, 700))}
+        accuracy = loss.provenance
+    violations = broken(tuple(b for b in study.bounds if b.metric in EARLY), metrics)
+    reasons = [bound.text() for bound in study.bounds if violations.get(bound.metric, 0) > 0]
+    device, resources = load_device(design.hardware.device), costs_of(design).resources
+    if study.fits:
+        violations["fits"] = max(0.0, metrics["largest_share"] - 1)
+        if violations["fits"]:
+            reasons.append(device.verdict(resources))
+        elif study.headroom and "without headroom" in (said := device.verdict(resources)):
+            violations["fits"] = metrics["largest_share"]
+            reasons.append(said)
+    if reasons:
+        # The search is told how far off it is; the cycle model would add nothing to that.
+        return Outcome(state="infeasible", reason="; ".join(reasons), key=key, metrics=metrics,
+                       violations=violations, accuracy=accuracy)
+    weight = sum(workload.weight for workload in study.workloads)
+    bounds: dict[str, str] = {}
+    sums: dict[str, float] = {}
+    for workload in study.workloads:
+        found = estimate_workload(design, study.model, workload)
+        for name, value in request_sums(design, found, workload).items():
+            sums[name] = sums.get(name, 0.0) + value * workload.weight / weight
+        if not bounds:
+            assert found.decode is not None
+            for phase, item in (("prefill", found.prefill), ("decode", found.decode)):
+                operations = {one.name: one for one in item.operations}
+                bounds[phase] = bound_of(item.path, operations)
+    metrics |= request_metrics(sums)
+    late = broken(tuple(b for b in study.bounds if b.metric not in EARLY), metrics)
+    violations |= late
+    reasons = [bound.text() for bound in study.bounds if late.get(bound.metric, 0) > 0]
+    return Outcome(state="infeasible" if reasons else "feasible", reason="; ".join(reasons),
+                   key=key, metrics=metrics, violations=violations, bounds=bounds,
+                   accuracy=accuracy)

@@ -1,0 +1,84 @@
+"""YAML with the place of every value, so that an error names line and column."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hw.errors import ConfigError
+
+Path_ = Sequence[Hashable]
+
+
+@dataclass(frozen=True)
+class MarkedYaml:
+    """A YAML mapping, its text, and its nodes."""
+
+    path: Path
+    text: str
+    value: dict[str, Any]
+    root: yaml.Node
+
+    def place(self, keys: Path_, *, key: bool = False) -> str:
+        """``file:line:column`` of a value; of the last key itself with ``key``."""
+        node: yaml.Node = self.root
+        mark = node.start_mark
+        for number, part in enumerate(keys):
+            if isinstance(node, yaml.MappingNode):
+                for name, value in node.value:
+                    if name.value == str(part):
+                        last = number + 1 == len(keys)
+                        node, mark = value, (name if key and last else value).start_mark
+                        break
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+                node = node.value[part]
+                mark = node.start_mark
+        return f"{self.path}:{mark.line + 1}:{mark.column + 1}"
+
+    def error(self, keys: Path_, problem: str, *, key: bool = False) -> ConfigError:
+        """An error at a value."""
+        return ConfigError(f"{self.place(keys, key=key)}: {problem}")
+
+
+def read_marked(path: Path) -> MarkedYaml:
+    """Read a YAML mapping; raises ConfigError in one line with line and column."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not text in UTF-8") from None
+    try:
+        root = yaml.compose(io.StringIO(text), yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or 'not YAML'}"
+                          ) from None
+    if not isinstance(root, yaml.MappingNode) or not isinstance(value, dict):
+        raise ConfigError(f"{path}:1:1: must be a YAML mapping")
+    marked = MarkedYaml(path, text, value, root)
+    _check_keys(path, root)
+    return marked
+
+
+def _check_keys(path: Path, node: yaml.Node) -> None:
+    """Raise ConfigError for a key that a mapping has twice (PyYAML silently keeps the last)."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(path, item)
+    elif isinstance(node, yaml.MappingNode):
+        seen = set()
+        for name, value in node.value:
+            if name.value in seen:
+                mark = name.start_mark
+                raise ConfigError(f"{path}:{mark.line + 1}:{mark.column + 1}: key {name.value} is "
+                                  "written twice")
+            seen.add(name.value)
+            _check_keys(path, value)

@@ -1,0 +1,235 @@
+"""From a study's parameters to designs: hardware, scheme and memory of each combination."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.quant.layer_keys import layer_key
+from compiler.quant.scheme import (
+    CHOICES,
+    LINEARS,
+    SOFTMAX,
+    Lut2dScheme,
+    RowgenScheme,
+    Scheme,
+    SchemeMap,
+    SimdScheme,
+    load_scheme,
+)
+from hw.config import HardwareConfig
+from hw.errors import ConfigError, LutripError
+from hw.presets import load_hardware
+from reports.explore.study import Parameter, Study
+from sim.memory_presets import MemoryPreset, default_memory, load_memory
+
+Point = tuple[int, ...]
+"""Place of each parameter's value."""
+
+GROUPS = {"attention": ("q", "k", "v", "o"), "mlp": ("gate", "up", "down")}
+"""Names for several linears of a layer."""
+HARDWARE_FIELDS = tuple(
+    field.name for field in dataclasses.fields(HardwareConfig) if field.name != "name")
+SCHEME_KINDS: tuple[type[Any], ...] = (Lut2dScheme, RowgenScheme, SimdScheme)
+SCHEME_FIELDS = tuple(sorted({
+    field.name for kind in SCHEME_KINDS for field in dataclasses.fields(kind)} - {"name"}))
+TARGETS = ("hardware", "scheme", "memory", "softmax")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What a point stands for."""
+
+    hardware: HardwareConfig
+    scheme: SchemeMap
+    memory: MemoryPreset
+
+
+def point_of(index: int, study: Study) -> Point:
+    """The combination with a number, the last parameter changing first."""
+    places = []
+    for parameter in reversed(study.parameters):
+        index, place = divmod(index, len(parameter.values))
+        places.append(place)
+    return tuple(reversed(places))
+
+
+def values_of(point: Point, study: Study) -> dict[str, Any]:
+    """Parameters of a point by name."""
+    return {parameter.name: parameter.values[place]
+            for parameter, place in zip(study.parameters, point, strict=True)}
+
+
+def linears_of(target: str) -> tuple[str, ...]:
+    """Layer keys (`compiler.quant.layer_keys`) of ``scheme.TARGET``; raises ValueError."""
+    names: list[str] = []
+    for part in target.split("+"):
+        if part in GROUPS:
+            names += GROUPS[part]
+        else:
+            if layer_key(part).linear not in LINEARS:
+                raise ValueError(part)
+            names.append(part)
+    return tuple(names)
+
+
+@functools.cache
+def _scheme(name: str) -> SchemeMap:
+    return load_scheme(name)
+
+
+@functools.cache
+def _hardware(name: str) -> HardwareConfig:
+    return load_hardware(name)
+
+
+@functools.cache
+def _memory(name: str) -> MemoryPreset:
+    return load_memory(name)
+
+
+def check_parameter(parameter: Parameter) -> None:
+    """Raise ConfigError for a target that is none, or a value that it cannot have."""
+    for target in parameter.targets:
+        kind, _, rest = target.partition(".")
+        if (kind == "hardware" and rest in HARDWARE_FIELDS) or (
+                kind == "scheme" and rest in SCHEME_FIELDS):
+            for value in parameter.values:
+                if kind == "scheme" and rest in CHOICES and value not in CHOICES[rest]:
+                    allowed = ", ".join(map(str, CHOICES[rest]))
+                    raise ConfigError(f"{target} must be one of {allowed}, not {value!r}")
+            continue
+        if kind == "scheme" and rest:
+            try:
+                linears_of(rest)
+            except ValueError:
+                raise ConfigError(
+                    f"{target} sets nothing: scheme.{rest} is neither a field of a scheme nor "
+                    f"linears ({', '.join((*LINEARS, *GROUPS))}, with + between)") from None
+        elif rest or kind not in TARGETS:
+            raise ConfigError(f"{target} sets nothing; parameters are {', '.join(TARGETS)}, "
+                              "hardware.FIELD, scheme.FIELD or scheme.LINEARS")
+        if kind == "softmax":
+            if wrong := [value for value in parameter.values if value not in SOFTMAX]:
+                raise ConfigError(f"softmax must be {' or '.join(SOFTMAX)}, not {wrong[0]!r}")
+            continue
+        for value in parameter.values:
+            if not isinstance(value, str):
+                raise ConfigError(f"{target} takes names or files, not {value!r}")
+            {"hardware": _hardware, "scheme": _scheme, "memory": _memory}[kind](value)
+
+
+def _changed(base: Any, fields: Mapping[str, Any]) -> Any:
+    """A dataclass with those of the fields that it has."""
+    own = {name: value for name, value in fields.items() if hasattr(base, name)}
+    return dataclasses.replace(base, **own) if own else base
+
+
+def scheme_name(scheme: SchemeMap, fields: Mapping[str, Any], parts: Mapping[str, Scheme]) -> str:
+    """A name that tells what was changed."""
+    changed = [f"{name}-{value}" for name, value in fields.items()]
+    mixed = [f"{linear}-{part.name}" for linear, part in parts.items()]
+    return "-".join((scheme.name, *changed, *mixed)).replace("_", "-")
+
+
+def design_of(point: Point, study: Study) -> Design:
+    """Hardware, scheme and memory of a point; raises LutripError where there is none such."""
+    names = {"hardware": study.hardware, "scheme": study.scheme}
+    memory, softmax = study.memory, None
+    hardware_fields: dict[str, Any] = {}
+    scheme_fields: dict[str, Any] = {}
+    parts: dict[str, Scheme] = {}
+    for parameter, place in zip(study.parameters, point, strict=True):
+        value = parameter.values[place]
+        for target in parameter.targets:
+            kind, _, rest = target.partition(".")
+            if kind == "memory":
+                memory = value
+            elif kind == "softmax":
+                softmax = value
+            elif not rest:
+                names[kind] = value
+            elif kind == "hardware":
+                hardware_fields[rest] = value
+            elif rest in SCHEME_FIELDS:
+                scheme_fields[rest] = value
+            else:
+                parts |= dict.fromkeys(linears_of(rest), _scheme(value).default)
+    base = _hardware(names["hardware"])
+    try:
+        hardware = dataclasses.replace(base, **hardware_fields)
+    except ConfigError as error:
+        raise ConfigError(f"hardware: {error}") from None
+    given = _scheme(names["scheme"])
+    scheme = dataclasses.replace(
+        given, name=scheme_name(given, scheme_fields, parts),
+        default=_changed(given.default, scheme_fields),
+        layers={key: _changed(part, scheme_fields)
+                for key, part in (given.layers | parts).items()},
+        softmax=softmax or given.softmax)
+    preset = default_memory(hardware) if memory is None else _memory(memory)
+    return Design(hardware=hardware, scheme=scheme, memory=preset)
+
+
+def check_space(study: Study) -> None:
+    """Raise LutripError, before anything is evaluated, for names that a study has wrong."""
+    _hardware(study.hardware)
+    _scheme(study.scheme)
+    if study.memory is not None:
+        _memory(study.memory)
+    for parameter in study.parameters:
+        check_parameter(parameter)
+
+
+def every_scheme(study: Study) -> list[SchemeMap]:
+    """Schemes of all points, each once; hardware does not count."""
+    touching = [
+        number for number, parameter in enumerate(study.parameters)
+        if any(target.partition(".")[0] in ("scheme", "softmax") for target in parameter.targets)]
+    found: dict[str, SchemeMap] = {}
+    for combination in _combinations([len(study.parameters[n].values) for n in touching]):
+        point = [0] * len(study.parameters)
+        for number, place in zip(touching, combination, strict=True):
+            point[number] = place
+        try:
+            scheme = design_of(tuple(point), study).scheme
+        except LutripError:
+            # Hardware of the first values that cannot be says nothing about the scheme.
+            continue
+        found[scheme.name] = scheme
+    return list(found.values())
+
+
+def _combinations(sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    made: list[tuple[int, ...]] = [()]
+    for size in sizes:
+        made = [(*one, place) for one in made for place in range(size)]
+    return made
+
+
+def yaml_of(design: Design) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Hardware and scheme as the values of YAML files that say the same."""
+    scheme = design.scheme
+    hardware = dataclasses.asdict(design.hardware)
+    if scheme.layers:
+        return hardware, {}
+    return hardware, part_values(scheme.default) | options_values(scheme)
+
+
+def part_values(part: Scheme) -> dict[str, Any]:
+    """A scheme of one kind as a YAML file has it."""
+    kind = {Lut2dScheme: "lut2d", RowgenScheme: "rowgen", SimdScheme: "simd"}[type(part)]
+    values = dataclasses.asdict(part)
+    del values["name"]
+    return {"kind": kind, **values}
+
+
+def options_values(scheme: SchemeMap) -> dict[str, Any]:
+    """Options of a scheme file that concern no linear, where they are not the default."""
+    plain = SchemeMap(name="", default=scheme.default)
+    names = ("softmax", "activation", "rotation", "refine_epochs")
+    return {name: getattr(scheme, name) for name in names
+            if getattr(scheme, name) != getattr(plain, name)}

@@ -1,0 +1,259 @@
+"""Study files: what is explored, as frozen configuration."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from hw.presets import CONFIGS, find
+from reports.explore.marked_yaml import MarkedYaml, read_marked
+from reports.explore.metrics import METRICS, Goal
+
+SCHEMA = CONFIGS / "schema" / "study.schema.json"
+EXHAUSTIVE_MOST = 20_000
+"""Combinations up to which every one is tried where the study does not say how many."""
+POINTS = 2_000
+"""Points of a larger space where the study does not say how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Tokens of a prompt and tokens generated behind it; weight: its share of all requests."""
+
+    name: str
+    prefill: int
+    decode: int
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A free parameter.
+
+    targets: what it sets, such as ``hardware.lanes`` or ``scheme.mlp`` (`reports.explore.space`),
+    each to the same of the ``values``.
+    """
+
+    name: str
+    targets: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A constraint on a metric: at least ``low``, at most ``high``."""
+
+    metric: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def violation(self, value: float) -> float:
+        """How far a value is outside, relative to the bound; 0 inside."""
+        end = self.high if value > self.high else self.low if value < self.low else None
+        if end is None:
+            return 0.0
+        return abs(value - end) / abs(end) if end else abs(value)
+
+    def text(self) -> str:
+        """The constraint in words."""
+        label = METRICS[self.metric].label
+        parts = [f"at least {self.low:,g}"] * (self.low > -math.inf)
+        parts += [f"at most {self.high:,g}"] * (self.high < math.inf)
+        return f"{label} {' and '.join(parts)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """How many designs run in RTL, and what of a request: layers, prompt, generated tokens."""
+
+    designs: int = 3
+    layers: int = 1
+    prefill: int = 8
+    decode: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is explored.
+
+    hardware, scheme, memory: what no parameter sets, by name or file; memory None: the device's.
+    accuracy: model whose measured sensitivities predict the loss, or None. fits, headroom: points
+    must fit their device, with the recommended room. prices: of devices. points: None for all or
+    `POINTS`. batch: points between two looks of the search. choose: metric that orders the front.
+    references: GPUs (``configs/gpus``) and published designs (``configs/published``) to show.
+    """
+
+    name: str
+    path: Path
+    text: str
+    title: str
+    question: str
+    model: str
+    accuracy: str | None
+    workloads: tuple[Workload, ...]
+    hardware: str
+    scheme: str
+    memory: str | None
+    parameters: tuple[Parameter, ...]
+    fits: bool
+    headroom: bool
+    bounds: tuple[Bound, ...]
+    objectives: tuple[str, ...]
+    choose: str
+    prices: Mapping[str, float] = field(default_factory=dict)
+    sampler: str = "auto"
+    points: int | None = None
+    batch: int = 100
+    seed: int = 0
+    confirm: Confirmation = Confirmation()
+    references: tuple[str, ...] = ()
+
+    @property
+    def space(self) -> int:
+        """Combinations of the parameters' values."""
+        return math.prod(len(parameter.values) for parameter in self.parameters)
+
+    @property
+    def budget(self) -> int:
+        """Points that are asked for."""
+        if self.exhaustive:
+            return self.space
+        return POINTS if self.points is None else self.points
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every combination is tried."""
+        if self.sampler == "auto":
+            most = EXHAUSTIVE_MOST if self.points is None else self.points
+            return self.space <= most
+        return self.sampler == "exhaustive"
+
+    def goal(self, metric: str) -> Goal:
+        """Which direction is better."""
+        return METRICS[metric].goal
+
+
+def study_schema() -> dict[str, Any]:
+    """The JSON schema of study files."""
+    schema: dict[str, Any] = json.loads(SCHEMA.read_text())
+    return schema
+
+
+def check_schema(marked: MarkedYaml) -> None:
+    """Raise ConfigError at the place that breaks the schema."""
+    found = best_match(Draft202012Validator(study_schema()).iter_errors(marked.value))
+    if found is None:
+        return
+    keys = list(found.absolute_path)
+    if found.validator == "additionalProperties":
+        known = sorted(found.schema["properties"])
+        unknown = next(key for key in found.instance if key not in known)
+        raise marked.error([*keys, unknown], f"unknown key {unknown!r}{_hint(unknown, known)}",
+                           key=True)
+    if found.validator == "required":
+        missing = next(key for key in found.validator_value if key not in found.instance)
+        where = ".".join(map(str, keys)) or "the study"
+        raise marked.error(keys, f"{where} needs the key {missing!r}")
+    if found.validator == "enum":
+        known = [str(value) for value in found.validator_value]
+        raise marked.error(keys, f"{found.instance!r} is none of {', '.join(known)}"
+                           f"{_hint(str(found.instance), known)}")
+    raise marked.error(keys, found.message)
+
+
+def _hint(given: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(given, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def load_study(name: str) -> Study:
+    """Study by name or file; raises ConfigError in one line with line and column."""
+    path = find("studies", name)
+    marked = read_marked(path)
+    check_schema(marked)
+    value = marked.value
+    workloads = tuple(
+        Workload(name=row.get("name") or f"{row['prefill']} + {row['decode']}",
+                 prefill=row["prefill"], decode=row["decode"], weight=row.get("weight", 1))
+        for row in value["workloads"])
+    search, objectives = value.get("search", {}), tuple(value["objectives"])
+    study = Study(
+        name=path.stem, path=path, text=marked.text, title=value.get("title", path.stem),
+        question=value.get("question", ""), model=value["model"], accuracy=value.get("accuracy"),
+        workloads=workloads, hardware=value["hardware"], scheme=value["scheme"],
+        memory=value.get("memory"),
+        parameters=tuple(_parameter(marked, name) for name in value["parameters"]),
+        fits=value.get("fits", True), headroom=value.get("headroom", False),
+        bounds=tuple(_bound(marked, name) for name in value.get("constraints", {})),
+        objectives=objectives, choose=value.get("choose", objectives[0]),
+        prices=value.get("prices", {}), sampler=search.get("sampler", "auto"),
+        points=search.get("points"), batch=search.get("batch", 100), seed=search.get("seed", 0),
+        confirm=Confirmation(**value.get("confirm", {})),
+        references=tuple(value.get("references", ())))
+    _check(marked, study)
+    return study
+
+
+def _parameter(marked: MarkedYaml, name: str) -> Parameter:
+    given = marked.value["parameters"][name]
+    values = given if isinstance(given, list) else _range(marked, name, given)
+    if len({repr(value) for value in values}) < len(values):
+        raise marked.error(["parameters", name], f"parameter {name} has a value twice")
+    targets = tuple(part.strip() for part in name.split(","))
+    return Parameter(name=name, targets=targets, values=tuple(values))
+
+
+def _range(marked: MarkedYaml, name: str, given: Mapping[str, Any]) -> list[Any]:
+    """``from`` to ``to`` by steps, or by a factor."""
+    low, high = given["from"], given["to"]
+    if high < low:
+        raise marked.error(["parameters", name, "to"], f"parameter {name} ends at {high:g}, below "
+                           f"its begin {low:g}")
+    if "factor" in given:
+        count = math.floor(math.log(high / low, given["factor"]) + 1e-9)
+        return [low * given["factor"]**n for n in range(count + 1)]
+    count = math.floor((high - low) / given.get("step", 1) + 1e-9)
+    return [low + n * given.get("step", 1) for n in range(count + 1)]
+
+
+def _bound(marked: MarkedYaml, metric: str) -> Bound:
+    given = marked.value["constraints"][metric]
+    bound = Bound(metric=metric, low=given.get("min", -math.inf), high=given.get("max", math.inf))
+    if bound.low > bound.high:
+        raise marked.error(["constraints", metric], f"no {METRICS[metric].label} is at least "
+                           f"{bound.low:g} and at most {bound.high:g}")
+    return bound
+
+
+def _check(marked: MarkedYaml, study: Study) -> None:
+    """What a schema cannot say; raises ConfigError."""
+    for key in ("fits", "headroom"):
+        if marked.value.get(key) and study.headroom and not study.fits:
+            raise marked.error([key], "headroom needs fits")
+    if study.accuracy is None:
+        for key, names in (("objectives", study.objectives),
+                           ("constraints", [bound.metric for bound in study.bounds])):
+            for number, metric in enumerate(names):
+                if METRICS[metric].provenance == "predicted":
+                    keys = [key, number if key == "objectives" else metric]
+                    raise marked.error(keys, f"{metric} needs the key accuracy: the model whose "
+                                       "sensitivities count, such as smollm2-135m")
+    named = {*study.objectives, study.choose, *(bound.metric for bound in study.bounds)}
+    if "price" in named and not study.prices:
+        raise marked.error(["objectives"], "price needs the key prices: device to price")
+    if len({row.name for row in study.workloads}) < len(study.workloads):
+        raise marked.error(["workloads"], "two workloads have one name")
+    for name in study.references:
+        if not any((CONFIGS / kind / f"{name}.yaml").is_file() for kind in ("gpus", "published")):
+            raise marked.error(["references"], f"no GPU or published design called {name!r}")
+
+

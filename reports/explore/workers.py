@@ -1,0 +1,210 @@
+"""Where points are evaluated: here, in local processes, on a Dask cluster, or over a database."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from hw.errors import ToolError
+from reports.explore.evaluate import Outcome, evaluate_point
+from reports.explore.search import quiet
+from reports.explore.space import Point
+from reports.explore.study import Study
+
+Done = Callable[[list[tuple[Point, Outcome]]], None]
+CHUNK = 10
+"""Points that a worker takes at once."""
+START_S, ANSWER_S = 60, 30
+"""How long a cluster may take to start and to answer."""
+HEARTBEAT_S = 5
+"""How often a worker at a database says that it is alive; it is given up after three times."""
+LOOK_S = 0.2
+
+
+class Workers(Protocol):
+    """Evaluates points."""
+
+    def run(self, points: Sequence[Point], done: Done) -> None:
+        """Evaluate points; ``done`` is told of some at a time, in any order."""
+
+
+def evaluate_chunk(
+    points: Sequence[Point], study: Study, measured: Path | None
+) -> list[tuple[Point, Outcome]]:
+    """Outcomes of some points."""
+    return [(point, evaluate_point(point, study, measured)) for point in points]
+
+
+def chunks(points: Sequence[Point], size: int) -> list[Sequence[Point]]:
+    """Points in groups."""
+    return [points[at:at + size] for at in range(0, len(points), size)]
+
+
+class Here:
+    """In the same process."""
+
+    def __init__(self, study: Study, measured: Path | None) -> None:
+        self.study, self.measured = study, measured
+
+    def run(self, points: Sequence[Point], done: Done) -> None:
+        for chunk in chunks(points, CHUNK):
+            done(evaluate_chunk(chunk, self.study, self.measured))
+
+
+class Cluster:
+    """A Dask cluster; points of a worker that dies go to another one."""
+
+    def __init__(self, study: Study, measured: Path | None, client: Any) -> None:
+        self.study, self.measured, self.client = study, measured, client
+
+    def run(self, points: Sequence[Point], done: Done) -> None:
+        from distributed import as_completed
+
+        futures = [self.client.submit(evaluate_chunk, list(chunk), self.study, self.measured,
+                                      pure=False, retries=3)
+                   for chunk in chunks(points, CHUNK)]
+        try:
+            for _, found in as_completed(futures, with_results=True):
+                done(found)
+        finally:
+            self.client.cancel(futures)
+
+
+@contextmanager
+def local_cluster(study: Study, measured: Path | None, jobs: int) -> Iterator[Workers]:
+    """``jobs`` processes of this machine."""
+    from distributed import Client, LocalCluster
+
+    with silenced(), LocalCluster(
+            n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None,
+            silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
+        yield Cluster(study, measured, client)
+
+
+@contextmanager
+def remote_cluster(study: Study, measured: Path | None, address: str) -> Iterator[Workers]:
+    """Workers of a scheduler; raises ToolError where none answers."""
+    from distributed import Client
+
+    with silenced():
+        try:
+            client = Client(address, timeout=ANSWER_S)
+        except (OSError, ValueError) as error:
+            raise ToolError(f"no Dask scheduler answers at {address}: {error}; start one with "
+                            "'dask scheduler', and workers with 'dask worker ADDRESS'") from None
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=START_S)
+            except TimeoutError:
+                raise ToolError(f"the Dask scheduler at {address} has no workers; start some with "
+                                f"'dask worker {address}'") from None
+            yield Cluster(study, measured, client)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Without the cluster's remarks on workers that come and go."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "asyncio", "tornado")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class Database:
+    """Points handed out over a database, to this process and to `serve` on other machines.
+
+    A chunk of points is a waiting trial of an Optuna study; who takes it writes the outcomes into
+    it. A worker that stops giving signs of life loses its trial, which is handed out again.
+    """
+
+    def __init__(self, study: Study, measured: Path | None, url: str, digest: str) -> None:
+        self.study, self.measured = study, measured
+        self.queue = open_queue(url, f"{study.name}-{digest}")
+        self._told: set[int] = set()
+
+    def run(self, points: Sequence[Point], done: Done) -> None:
+        missing = set(points)
+        self._collect(missing, done)
+        with quiet():
+            for chunk in chunks([point for point in points if point in missing], CHUNK):
+                self.queue.enqueue_trial({}, user_attrs={"points": list(chunk)})
+        while missing:
+            if not self.work():
+                time.sleep(LOOK_S)
+            self._collect(missing, done)
+
+    def work(self) -> bool:
+        """Take one chunk, if one waits."""
+        with quiet():
+            optuna.storages.fail_stale_trials(self.queue)
+            if not self.queue.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                return False
+            self.queue.optimize(self._evaluate, n_trials=1)
+        return True
+
+    def _evaluate(self, trial: optuna.Trial) -> float:
+        points = [tuple(point) for point in trial.user_attrs.get("points", ())]
+        found = evaluate_chunk(points, self.study, self.measured)
+        trial.set_user_attr("outcomes", json.dumps(
+            [[point, outcome.to_dict()] for point, outcome in found]))
+        return float(len(found))
+
+    def _collect(self, missing: set[Point], done: Done) -> None:
+        finished = self.queue.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial in finished:
+            if trial.number in self._told:
+                continue
+            self._told.add(trial.number)
+            rows = json.loads(trial.user_attrs.get("outcomes", "[]"))
+            found = [(tuple(point), Outcome(**outcome)) for point, outcome in rows]
+            if found := [row for row in found if row[0] in missing]:
+                missing -= {point for point, _ in found}
+                done(found)
+
+
+def open_queue(url: str, name: str) -> optuna.Study:
+    """The queue of a study's points in a database; raises ToolError where there is none."""
+    with quiet():
+        try:
+            storage = optuna.storages.RDBStorage(
+                url, heartbeat_interval=HEARTBEAT_S, grace_period=3 * HEARTBEAT_S,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())
+            return optuna.create_study(
+                study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler(0),
+                load_if_exists=True)
+        except Exception as error:  # SQLAlchemy and each driver have classes of their own.
+            said = str(error).splitlines()[0]
+            raise ToolError(f"--storage {url}: {said}; give a database such as "
+                            "sqlite:///points.db or postgresql://host/name") from None
+
+
+def serve(
+    study: Study, measured: Path | None, url: str, digest: str, idle_s: float,
+    say: Callable[[int], None] = lambda chunks: None,
+) -> int:
+    """Evaluate points for whoever explores the study over a database.
+
+    Ends when nothing waited for ``idle_s`` seconds; returns how many chunks were evaluated.
+    """
+    database = Database(study, measured, url, digest)
+    served, last = 0, time.monotonic()
+    while time.monotonic() - last < idle_s:
+        if database.work():
+            served, last = served + 1, time.monotonic()
+            say(served)
+        else:
+            time.sleep(LOOK_S)
+    return served
