@@ -21,6 +21,8 @@ from compiler.structure import structural_decoder
 from hw.config import HardwareConfig
 from hw.errors import LutripError
 from hw.presets import load_hardware
+from hw.resources import load_device
+from hw.resources import total as resources_of
 from sim.costs import Costs
 from sim.counters import total as added
 from sim.counters import weight_bytes
@@ -158,7 +160,9 @@ def estimate_values(
     total = sum(values["cycles"] for values in phases.values())
     return {
         "model": model, "scheme": scheme, "hardware": config.name, "simulated": False,
-        "clock_mhz": config.clock_mhz, "memory": memory_values(preset, config),
+        "clock_mhz": config.clock_mhz,
+        "verdict": load_device(config.device).verdict(resources_of(config)),
+        "memory": memory_values(preset, config),
         "prefill_tokens": prefill, "decode_tokens": decode, "cycles": total,
         "latency_s": total / (config.clock_mhz * 1e6),
         "energy_j": sum(values["energy_j"] for values in phases.values()),

@@ -40,21 +40,30 @@ def scheme_rows(
 ) -> list[dict[str, Any]]:
     """Losses of schemes by linear and layer, nats a token; what the folder holds is taken over.
 
-    Raises LutripError in one line for a scheme that cannot be measured.
+    parts: with one vector length. Raises LutripError in one line for a scheme that cannot be
+    measured.
     """
     loaded = load_model(model)
     texts = texts_of(model, TEXT, None, 4 * WINDOW, UNSEEN_TOKENS)
-    rows = []
+    measured = measure(Question(
+        model=loaded, hardware=hardware_for(parts[0]),
+        candidates={part.name: part for part in parts},
+        options=SchemeMap(name=parts[0].name, default=parts[0]),
+        calibration=texts.calibration.ids, unseen=texts.unseen.ids, tokens=1, timing=Timing()),
+        folder, say)
+    losses: dict[str, dict[str, list[float]]] = {part.name: {} for part in parts}
+    for (place, name), loss in predicted_losses(measured, "output").items():
+        losses[name].setdefault(place[1], []).append(loss)
+    return [{"name": part.name, "key": scheme_key(part), "losses": losses[part.name]}
+            for part in parts]
+
+
+def by_vector_length(parts: Iterable[Scheme]) -> dict[int, list[Scheme]]:
+    """Schemes that are measured together."""
+    groups: dict[int, list[Scheme]] = {}
     for part in parts:
-        measured = measure(Question(
-            model=loaded, hardware=hardware_for(part), candidates={part.name: part},
-            options=SchemeMap(name=part.name, default=part), calibration=texts.calibration.ids,
-            unseen=texts.unseen.ids, tokens=1, timing=Timing()), folder / part.name, say)
-        losses: dict[str, list[float]] = {}
-        for (place, _), loss in predicted_losses(measured, "output").items():
-            losses.setdefault(place[1], []).append(loss)
-        rows.append({"name": part.name, "key": scheme_key(part), "losses": losses})
-    return rows
+        groups.setdefault(hardware_for(part).vector_length, []).append(part)
+    return groups
 
 
 def distinct_parts(schemes: Iterable[SchemeMap]) -> dict[str, Scheme]:
@@ -75,7 +84,7 @@ def measure_missing(model: str, parts: Sequence[Scheme], out: Path, say: Say) ->
     """Measure schemes and keep them in a folder's file beside those that it holds."""
     path = out / SENSITIVITY_FILE
     rows = json.loads(path.read_text())["schemes"] if path.is_file() else []
-    for part in parts:
-        rows += scheme_rows(model, [part], out / "sensitivity", say)
+    for length, group in by_vector_length(parts).items():
+        rows += scheme_rows(model, group, out / "sensitivity" / str(length), say)
         write_atomically(path, json.dumps({"model": model, "schemes": rows}, indent=1).encode())
     load_sensitivities.cache_clear()

@@ -60,6 +60,7 @@ def command(
     values = estimate_values(model, scheme, hardware, prefill, decode, memory)
     click.echo(f"{model}, {scheme} on {values['hardware']} at {values['clock_mhz']:g} MHz, memory "
                f"{values['memory']['preset']} (modelled)")
+    click.echo(f"resources: {values['verdict']} (modelled)")
     for name in ("prefill", "decode"):
         if name not in values:
             continue

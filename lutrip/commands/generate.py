@@ -34,14 +34,14 @@ def command(hardware: str, out: Path, target: str, json_path: Path | None) -> No
     manifest = generate(config, out, target)
     device = load_device(config.device)
     modelled = total(config)
-    resources = device.counts(modelled)
+    resources = modelled.rounded()
     files = manifest["files"]
     assert isinstance(files, list)
     result: dict[str, Any] = {
-        **manifest, **resources.rounded(), "device": device.name, "fits": device.fits(modelled),
+        **manifest, **resources, "device": device.name, "fits": device.fits(modelled),
         "verdict": device.verdict(modelled), "resources_are": "modelled",
     }
-    counts = ", ".join(f"{count:g} {name}" for name, count in resources.rounded().items())
+    counts = ", ".join(f"{count:g} {name}" for name, count in resources.items())
     click.echo(f"{out}: {len(files)} modules, top {manifest['top']}, "
                f"configuration {manifest['configuration_hash']}")
     click.echo(f"modelled resources: {counts}; {result['verdict']}")

@@ -22,12 +22,20 @@ def told(metric: str, value: float) -> str:
     unit = METRICS[metric].unit
     if unit in ("s", "J", "W", "B"):
         return str(quantity(value, unit))
-    return f"{value:,.4g} {unit}".strip()
+    written = f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+    return f"{written} {unit}".strip()
 
 
 def settings_text(point: Point, study: Study) -> str:
     """Parameters of a point in words."""
-    return ", ".join(f"{name} {value}" for name, value in values_of(point, study).items())
+    return ", ".join(f"{name.replace('hardware.', '')} {value}"
+                     for name, value in values_of(point, study).items()
+                     if len(parameter_values(study, name)) > 1)
+
+
+def parameter_values(study: Study, name: str) -> tuple[Any, ...]:
+    """Values that a parameter may have."""
+    return next(row.values for row in study.parameters if row.name == name)
 
 
 def findings_of(
@@ -65,7 +73,8 @@ def best_line(
 
 def change_line(study: Study, own: Outcome, row: Mapping[str, Any]) -> str | None:
     """Why one change of a design was not made."""
-    change = f"{row['parameter']} {row['to']} instead of {row['from']}"
+    name = row["parameter"].replace("hardware.", "")
+    change = f"{name} {row['to']} instead of {row['from']}"
     if row["state"] != "feasible":
         return f"Not {change}: {row['reason']}."
     parts = []

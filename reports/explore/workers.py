@@ -24,9 +24,8 @@ CHUNK = 10
 """Points that a worker takes at once."""
 START_S, ANSWER_S = 60, 30
 """How long a cluster may take to start and to answer."""
-HEARTBEAT_S = 5
-"""How often a worker at a database says that it is alive; it is given up after three times."""
 LOOK_S = 0.2
+"""How often a worker at a database looks for work."""
 
 
 class Workers(Protocol):
@@ -127,64 +126,65 @@ class Database:
     """Points handed out over a database, to this process and to `serve` on other machines.
 
     A chunk of points is a waiting trial of an Optuna study; who takes it writes the outcomes into
-    it. A worker that stops giving signs of life loses its trial, which is handed out again.
+    it. When none waits, this process evaluates what is still missing, one point after the other:
+    whatever happens to the others, the search goes on.
     """
 
     def __init__(self, study: Study, measured: Path | None, url: str, digest: str) -> None:
         self.study, self.measured = study, measured
         self.queue = open_queue(url, f"{study.name}-{digest}")
-        self._told: set[int] = set()
+        self._known: dict[Point, Outcome] = {}
+        self._read: set[int] = set()
 
     def run(self, points: Sequence[Point], done: Done) -> None:
-        missing = set(points)
+        missing = dict.fromkeys(points)
         self._collect(missing, done)
         with quiet():
-            for chunk in chunks([point for point in points if point in missing], CHUNK):
+            for chunk in chunks(list(missing), CHUNK):
                 self.queue.enqueue_trial({}, user_attrs={"points": list(chunk)})
         while missing:
             if not self.work():
-                time.sleep(LOOK_S)
+                point = next(iter(missing))
+                del missing[point]
+                done(evaluate_chunk([point], self.study, self.measured))
             self._collect(missing, done)
 
     def work(self) -> bool:
         """Take one chunk, if one waits."""
         with quiet():
-            optuna.storages.fail_stale_trials(self.queue)
             if not self.queue.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 return False
             self.queue.optimize(self._evaluate, n_trials=1)
         return True
 
     def _evaluate(self, trial: optuna.Trial) -> float:
+        # Another worker may have taken the last chunk: a trial without points is new and empty.
         points = [tuple(point) for point in trial.user_attrs.get("points", ())]
         found = evaluate_chunk(points, self.study, self.measured)
         trial.set_user_attr("outcomes", json.dumps(
             [[point, outcome.to_dict()] for point, outcome in found]))
         return float(len(found))
 
-    def _collect(self, missing: set[Point], done: Done) -> None:
-        finished = self.queue.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        for trial in finished:
-            if trial.number in self._told:
-                continue
-            self._told.add(trial.number)
-            rows = json.loads(trial.user_attrs.get("outcomes", "[]"))
-            found = [(tuple(point), Outcome(**outcome)) for point, outcome in rows]
-            if found := [row for row in found if row[0] in missing]:
-                missing -= {point for point, _ in found}
-                done(found)
+    def _collect(self, missing: dict[Point, None], done: Done) -> None:
+        """Take over what was evaluated, also for an earlier run."""
+        for trial in self.queue.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if trial.number not in self._read:
+                self._read.add(trial.number)
+                rows = json.loads(trial.user_attrs.get("outcomes", "[]"))
+                self._known |= {tuple(point): Outcome(**outcome) for point, outcome in rows}
+        if found := [(point, self._known[point]) for point in missing if point in self._known]:
+            for point, _ in found:
+                del missing[point]
+            done(found)
 
 
 def open_queue(url: str, name: str) -> optuna.Study:
     """The queue of a study's points in a database; raises ToolError where there is none."""
     with quiet():
         try:
-            storage = optuna.storages.RDBStorage(
-                url, heartbeat_interval=HEARTBEAT_S, grace_period=3 * HEARTBEAT_S,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())
             return optuna.create_study(
-                study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler(0),
-                load_if_exists=True)
+                study_name=name, storage=optuna.storages.RDBStorage(url),
+                sampler=optuna.samplers.RandomSampler(0), load_if_exists=True)
         except Exception as error:  # SQLAlchemy and each driver have classes of their own.
             said = str(error).splitlines()[0]
             raise ToolError(f"--storage {url}: {said}; give a database such as "

@@ -1,0 +1,170 @@
+"""Outcomes of points: the figures of ``lutrip estimate``, cheap checks first, and why not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from compiler.quant.scheme import load_scheme
+from hw.errors import ConfigError
+from lutrip.estimating import estimate_values
+from reports.explore import evaluate
+from reports.explore.accuracy import (
+    Sensitivities,
+    UnknownSchemeError,
+    load_sensitivities,
+    map_key,
+    scheme_key,
+    sensitivities_of,
+)
+from reports.explore.evaluate import BESIDE_LAYERS, evaluate_point
+from reports.explore.metrics import METRICS
+from reports.explore.space import design_of, point_of
+from tests.reports.explore.studies import small
+
+FIRST = (0, 0, 0, 0)
+
+
+def test_figures_are_those_of_estimate(tmp_path):
+    study = small(tmp_path)
+    outcome = evaluate_point((1, 1, 0, 1), study)
+    assert outcome.state == "feasible"
+    design = design_of((1, 1, 0, 1), study)
+    assert design.hardware.clock_mhz == 200
+    seconds = joules = tokens = first = 0.0
+    for workload in study.workloads:
+        file = tmp_path / "hardware.yaml"
+        file.write_text(json.dumps({**dataclasses.asdict(design.hardware)}))
+        values = estimate_values("shape:tiny", "simd-w4a8-tiny", str(file), workload.prefill,
+                                 workload.decode, "ddr4-kv260")
+        first += workload.weight * values["prefill"]["latency_s"] / 4
+        seconds += workload.weight * values["decode"]["latency_s"]
+        joules += workload.weight * values["decode"]["energy_j"]
+        tokens += workload.weight * workload.decode
+    metrics = outcome.metrics
+    assert metrics["time_to_first_token_s"] == pytest.approx(first, rel=1e-6)
+    assert metrics["time_per_token_s"] == pytest.approx(seconds / tokens, rel=1e-6)
+    assert metrics["energy_per_token_j"] == pytest.approx(joules / tokens, rel=1e-6)
+    assert metrics["tokens_per_s"] == pytest.approx(1 / metrics["time_per_token_s"])
+    assert metrics["power_w"] == pytest.approx(joules / seconds, rel=1e-6)
+    assert 0 < metrics["layers_time_per_token_s"] < metrics["time_per_token_s"]
+    assert set(metrics) <= set(METRICS)
+    assert set(outcome.bounds) == {"prefill", "decode"}
+
+
+def test_layers_alone_leave_out_what_is_beside_them(tmp_path):
+    study = small(tmp_path)
+    found = evaluate.estimate_workload(design_of(FIRST, study), study.model, study.workloads[0])
+    names = {name.partition(".")[0] for name in found.decode.path}
+    assert set(BESIDE_LAYERS[:2]) <= names
+    assert "next_token" in names or "head" in names
+    beside = sum(cycles for name, cycles in found.decode.path.items()
+                 if name.partition(".")[0] in BESIDE_LAYERS)
+    assert evaluate.layer_cycles(found.decode) == pytest.approx(found.decode.cycles - beside)
+
+
+def test_cheap_constraints_come_before_the_cycle_model(tmp_path, monkeypatch):
+    study = small(tmp_path, ("ports: {max: 8}", "lut: {max: 10}\n  time_per_token_s: {max: 9}"))
+    monkeypatch.setattr(evaluate, "estimate_workload", None)
+    outcome = evaluate_point(FIRST, study)
+    assert outcome.state == "infeasible"
+    assert outcome.reason == "LUTs at most 10"
+    assert outcome.violations["lut"] > 1
+    assert "time_per_token_s" not in outcome.violations
+
+
+def test_late_constraints(tmp_path):
+    study = small(tmp_path, ("ports: {max: 8}", "time_per_token_s: {max: 1.0e-9}"))
+    outcome = evaluate_point(FIRST, study)
+    assert outcome.state == "infeasible"
+    assert outcome.reason == "time per token at most 1e-09"
+    assert outcome.metrics["time_per_token_s"] > 0
+
+
+def test_devices_and_headroom(tmp_path):
+    large = small(tmp_path, ("hardware: tiny", "hardware: v80"),
+                  ("constraints:\n  ports: {max: 8}\n", ""), ("rowgen-2bit]", "rowgen-2bit]\n"
+                  "  hardware.device: [kv260, v80]"))
+    small_card = evaluate_point((0, 0, 0, 0, 0), large)
+    assert small_card.state == "infeasible"
+    assert small_card.reason.startswith("does not fit AMD Kria KV260")
+    assert small_card.violations["fits"] > 0
+    tight = small(tmp_path, ("hardware: tiny", "hardware: kv260"),
+                  ("objectives:", "headroom: true\nobjectives:"))
+    outcome = evaluate_point(FIRST, tight)
+    assert outcome.state == "infeasible"
+    assert "without headroom" in outcome.reason
+
+
+def test_refused_points_say_why(tmp_path):
+    study = small(tmp_path, ("hardware.clock_mhz: [100, 200]", "hardware.vector_length: [2, 4]"))
+    refused = evaluate_point((1, 0, 2, 0), study)
+    assert refused.state == "refused"
+    assert "vector_length" in refused.reason or "vectors of" in refused.reason
+    assert "\n" not in refused.reason
+    long = small(tmp_path, ("prefill: 12", "prefill: 100000"))
+    assert "100002 positions" in evaluate_point(FIRST, long).reason
+
+
+def table(**whole: float) -> Sensitivities:
+    linears = ("q", "k", "v", "o", "gate", "up", "down")
+    def row(name: str, loss: float) -> dict:
+        part = load_scheme(name).default
+        return {"name": name, "key": scheme_key(part),
+                "losses": {linear: [loss, 2 * loss] for linear in linears}}
+    return sensitivities_of({
+        "model": "m", "layers": 2, "command": "made up",
+        "schemes": [row("rowgen-2bit", 0.5), row("simd-w4a8", 0.01)],
+        "whole": [{"key": map_key(load_scheme(name)), "perplexity_ratio": ratio, "source": "row"}
+                  for name, ratio in whole.items()]})
+
+
+def test_losses_add_up_over_linears_and_layers(tmp_path):
+    known = table()
+    assert known.loss(load_scheme("rowgen-2bit")).nats == pytest.approx(7 * 1.5)
+    mix = dataclasses.replace(load_scheme("simd-w4a8"), layers={
+        "down": load_scheme("rowgen-2bit").default, "1.up": load_scheme("rowgen-2bit").default})
+    found = known.loss(mix)
+    assert found.nats == pytest.approx(5 * 0.03 + 1.5 + 0.01 + 1.0)
+    assert found.provenance == "predicted"
+    gathered = load_scheme("lut2d-gather").default
+    assert scheme_key(gathered) == scheme_key(load_scheme("lut2d").default)
+    with pytest.raises(UnknownSchemeError, match="no sensitivity of m is known"):
+        known.loss(load_scheme("lut2d"))
+
+
+def test_a_measured_whole_counts_more():
+    found = table(**{"rowgen-2bit": 2.0}).loss(load_scheme("rowgen-2bit"))
+    assert (found.nats, found.provenance, found.source) == (math.log(2), "measured", "row")
+
+
+def test_unknown_model():
+    with pytest.raises(ConfigError, match="no sensitivities of 'gpt' are known; known: smollm2"):
+        load_sensitivities("gpt")
+
+
+def test_shipped_sensitivities():
+    known = load_sensitivities("smollm2-135m")
+    assert known.layers == 30
+    for losses in known.losses.values():
+        assert all(len(values) == 30 for values in losses.values())
+        assert all(value >= 0 for values in losses.values() for value in values)
+    loss = {name: known.loss(load_scheme(name)) for name in (
+        "simd-w8a8", "simd-w4a8", "rowgen-4bit", "rowgen-3bit", "rowgen-2bit", "lut2d")}
+    assert [row.nats for row in loss.values()] == sorted(row.nats for row in loss.values())
+    assert {row.provenance for row in loss.values()} == {"measured"}
+
+
+def test_points_have_accuracy(tmp_path):
+    study = small(tmp_path, ("model: shape:tiny", "model: shape:tiny\naccuracy: smollm2-135m"),
+                  ("[simd-w4a8-tiny, simd-w8a8-tiny, rowgen-2bit]", "[rowgen-2bit]"),
+                  ("scheme: simd-w4a8-tiny", "scheme: rowgen-2bit"),
+                  ("ports: {max: 8}", "perplexity_ratio: {max: 3}"))
+    outcome = evaluate_point(point_of(0, study), study)
+    assert outcome.state == "feasible"
+    assert outcome.accuracy == "predicted"
+    assert outcome.metrics["perplexity_ratio"] == pytest.approx(
+        math.exp(outcome.metrics["loss_nats"]))

@@ -1,0 +1,66 @@
+"""Sensitivities of SmolLM2 to schemes: ``python -m tests.verify.sensitivity`` (hours; resumes).
+
+Writes configs/sensitivity/smollm2-135m.json: what each linear in each scheme adds to the loss, and
+the perplexities of whole models that docs/measured/accuracy.json has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from compiler.frontends.load import load_model
+from compiler.image.image import write_atomically
+from compiler.quant.scheme import Lut2dScheme, Scheme, load_scheme
+from hw.presets import names
+from lutrip.sensitivities import scheme_rows
+from reports.explore.accuracy import FOLDER, map_key
+
+COMMAND = "python -m tests.verify.sensitivity"
+MODEL = "smollm2-135m"
+SHIPPED = ("simd-w8a8", "simd-w4a8", "simd-w4a4", "rowgen-2bit", "rowgen-3bit", "rowgen-4bit",
+           "lut2d", "lut2d-int4")
+ACCURACY = Path("docs/measured/accuracy.json")
+
+
+def groups() -> list[list[Scheme]]:
+    """Schemes that are measured side by side: the shipped ones, and what one study varies."""
+    table = load_scheme("lut2d-int4").default
+    assert isinstance(table, Lut2dScheme)
+    varied = [[dataclasses.replace(table, name=f"lut2d-int4-v{length}-{codes}",
+                                   vector_length=length, act_codes=codes)
+               for codes in (16, 64) if (length, codes) != (2, 64)] for length in (2, 4, 1)]
+    return [[load_scheme(name).default for name in SHIPPED], *varied]
+
+
+def whole_models() -> list[dict[str, Any]]:
+    """Measured perplexities of shipped schemes as they are."""
+    rows = json.loads(ACCURACY.read_text())["rows"]
+    return [{"name": name, "key": map_key(load_scheme(name)),
+             "perplexity_ratio": 1 + rows[name]["relative"],
+             "source": f"{ACCURACY}, row {name}"}
+            for name in names("schemes") if "relative" in rows.get(name, {})
+            and rows[name]["scheme"] == name and not rows[name]["fixed_point_only"]]
+
+
+def main() -> None:
+    """Measure what is missing, write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("build/sensitivity"))
+    arguments = parser.parse_args()
+    rows = []
+    for number, parts in enumerate(groups()):
+        rows += scheme_rows(MODEL, parts, arguments.work / str(number),
+                            lambda said: print(said, file=sys.stderr, flush=True))
+    values = {"model": MODEL, "layers": load_model(MODEL).architecture.layers,
+              "command": COMMAND, "schemes": rows, "whole": whole_models()}
+    FOLDER.mkdir(exist_ok=True)
+    write_atomically(FOLDER / f"{MODEL}.json", (json.dumps(values, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
