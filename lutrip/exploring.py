@@ -14,6 +14,7 @@ from lutrip.estimating import measured_error
 from lutrip.sensitivities import SENSITIVITY_FILE, measure_missing, missing_schemes
 from reports.explore.confirm import confirm
 from reports.explore.journal import Journal, study_digest
+from reports.explore.nothing import check_feasible
 from reports.explore.result import study_values, write_study
 from reports.explore.run import Explored, explore
 from reports.explore.search import new_search
@@ -107,6 +108,7 @@ def run_study(
         with workers_of(study, options, measured) as workers:
             state = explore(study, new_search(study), journal, workers, progress)
         seconds = time.monotonic() - begun
+        check_feasible(study, state.outcomes)
 
         def confirming(point: Point, number: int) -> list[dict[str, Any]]:
             folder = out / "designs" / f"design-{number}"

@@ -43,11 +43,10 @@ def findings_of(
     ids: Mapping[Point, int], neighbours: Mapping[Point, Sequence[Mapping[str, Any]]],
     references: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """What stands out: the best of each objective, why not its neighbours, what bounds most."""
-    if not front:
-        reasons = Counter(outcome.reason for outcome in outcomes.values())
-        said = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
-        return [f"No design meets the constraints. {said}."]
+    """What stands out: the best of each objective, why not its neighbours, what bounds most.
+
+    The front is not empty.
+    """
     lines = [best_line(study, outcomes, front, ids, metric) for metric in study.objectives]
     for point, rows in neighbours.items():
         lines += [line for row in rows if (line := change_line(study, outcomes[point], row))]

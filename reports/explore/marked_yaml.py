@@ -53,6 +53,11 @@ def read_marked(path: Path) -> MarkedYaml:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not text in UTF-8") from None
+    return marked(path, text)
+
+
+def marked(path: Path, text: str) -> MarkedYaml:
+    """Text of a file as a YAML mapping; raises ConfigError in one line with line and column."""
     try:
         root = yaml.compose(io.StringIO(text), yaml.SafeLoader)
         value = yaml.safe_load(text)
@@ -63,9 +68,8 @@ def read_marked(path: Path) -> MarkedYaml:
                           ) from None
     if not isinstance(root, yaml.MappingNode) or not isinstance(value, dict):
         raise ConfigError(f"{path}:1:1: must be a YAML mapping")
-    marked = MarkedYaml(path, text, value, root)
     _check_keys(path, root)
-    return marked
+    return MarkedYaml(path, text, value, root)
 
 
 def _check_keys(path: Path, node: yaml.Node) -> None:

@@ -83,7 +83,7 @@ def local_cluster(study: Study, measured: Path | None, jobs: int) -> Iterator[Wo
     from distributed import Client, LocalCluster
 
     with silenced(), LocalCluster(
-            n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None,
+            n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=":0",
             silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
         yield Cluster(study, measured, client)
 

@@ -16,8 +16,8 @@ workloads:
 hardware: tiny
 scheme: simd-w4a8-tiny
 parameters:
-  hardware.clock_mhz: [100, 200]
-  hardware.read_fifo_words: {from: 16, to: 64, factor: 2}
+  scheme.attention: [simd-w4a8-tiny, simd-w8a8-tiny]
+  hardware.clock_mhz: {from: 50, to: 200, factor: 2}
   scheme.mlp: [simd-w4a8-tiny, simd-w8a8-tiny, rowgen-2bit]
   memory: [ideal, ddr4-kv260]
 constraints:

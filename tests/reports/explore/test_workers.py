@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 
 import pytest
 
@@ -19,10 +19,10 @@ from reports.explore.space import point_of
 from reports.explore.workers import (
     Database,
     Here,
+    evaluate_chunk,
     local_cluster,
     open_queue,
     remote_cluster,
-    serve,
 )
 from tests.reports.explore.studies import small
 
@@ -68,7 +68,7 @@ def test_scheduler_by_address(study, alone, tmp_path):
 
 def test_no_scheduler(study, monkeypatch):
     monkeypatch.setattr("reports.explore.workers.ANSWER_S", 1)
-    with pytest.raises(ToolError, match="no Dask scheduler answers at tcp://127.0.0.1:1"), \
+    with pytest.raises(ToolError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"), \
             remote_cluster(study, None, "tcp://127.0.0.1:1"):
         pass
 
@@ -82,18 +82,23 @@ def test_database(study, alone, tmp_path, monkeypatch):
     assert list(run(study, tmp_path / "b", again).items()) == list(alone.items())
 
 
-def test_database_with_a_helper(study, alone, tmp_path):
-    """Another one has a connection of its own, here from a thread."""
-    url, digest = f"sqlite:///{tmp_path}/points.db", study_digest(study)
-    workers = Database(study, None, url, digest)
-    served = []
-    helper = threading.Thread(
-        target=lambda: served.append(serve(study, None, url, digest, idle_s=2)))
-    helper.start()
-    found = run(study, tmp_path / "a", workers)
-    helper.join()
+def test_database_with_a_helper(study, alone, tmp_path, monkeypatch):
+    """Another process helps one that is slow."""
+    def slowly(points, *others):
+        time.sleep(0.5)
+        return evaluate_chunk(points, *others)
+
+    url = f"sqlite:///{tmp_path}/points.db"
+    workers = Database(study, None, url, study_digest(study))
+    monkeypatch.setattr(workers, "work", lambda: False)
+    monkeypatch.setattr("reports.explore.workers.evaluate_chunk", slowly)
+    with subprocess.Popen(
+            [sys.executable, "-m", "lutrip.cli", "explore", str(study.path), "--storage", url,
+             "--worker", "--idle", "3"], stdout=subprocess.PIPE, text=True) as helper:
+        found = run(study, tmp_path / "a", workers)
+        said = helper.stdout.read()
     assert list(found.items()) == list(alone.items())
-    assert served[0] >= 1
+    assert "1 chunks of points evaluated" in said
 
 
 def test_points_of_a_dead_worker_are_not_lost(study, tmp_path):

@@ -1,0 +1,137 @@
+"""``lutrip explore``: from a study file to a report, proved in RTL; its errors; Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lutrip.cli import main
+from reports.explore.journal import FILE
+from tests.reports.explore.studies import TEXT, write
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explored")
+    study = write(folder)
+    status = main(["explore", str(study), "--out", str(folder / "out"), "--json",
+                   str(folder / "values.json")])
+    return status, folder / "out", json.loads((folder / "values.json").read_text())
+
+
+def test_result(explored):
+    status, out, values = explored
+    assert status == 0
+    written = json.loads((out / "study.json").read_text())
+    assert {key: values[key] for key in written} == written
+    assert written["study_text"] == TEXT
+    assert written["counts"]["distinct"] == len(written["points"]["id"]) == 36
+    assert written["counts"]["front"] == len(written["designs"]) == sum(
+        written["points"]["front"])
+    assert values["evaluated"] == 36
+    first = written["designs"][0]
+    column = written["points"]["metrics"]["time_per_token_s"]
+    assert first["metrics"]["time_per_token_s"] == min(x for x in column if x is not None)
+    assert first["neighbours"]
+    assert any("instead of" in line for line in written["findings"])
+    for name in ("report.html", "points.csv", "front.csv"):
+        assert (out / name).stat().st_size > 100
+    assert list((out / "figures").glob("*.svg"))
+
+
+def test_front_is_proved_in_rtl(explored):
+    _, _, values = explored
+    rows = values["confirmations"]
+    assert {row["phase"] for row in rows} == {"prefill", "decode"}
+    for row in rows:
+        assert row["bit_exact"]
+        assert row["writes"] > 500
+        assert abs(row["error"]) < 0.05
+    assert values["designs"][0]["confirmation"] == [
+        row for row in rows if row["id"] == values["designs"][0]["id"]]
+
+
+def test_files_reproduce_the_design(explored, capsys):
+    _, out, values = explored
+    design = values["designs"][0]
+    assert main(["estimate", *design["commands"][0].split()[2:], "--json",
+                 str(out / "again.json")]) == 0
+    capsys.readouterr()
+    again = json.loads((out / "again.json").read_text())
+    (phase,) = [row for row in design["phases"]
+                if row["workload"] == "short" and row["phase"] == "decode"]
+    assert again["decode"]["cycles"] == phase["cycles"]
+    assert again["decode"]["energy_j"] == pytest.approx(phase["energy_j"])
+
+
+def test_resume_takes_everything_over(explored, tmp_path, capsys):
+    _, out, values = explored
+    arguments = ["explore", str(out.parent / "small.yaml"), "--out", str(out), "--no-confirm"]
+    assert main(arguments) == 2
+    assert "--resume goes on with them" in capsys.readouterr().err
+    report = tmp_path / "again.json"
+    assert main([*arguments, "--resume", "--json", str(report)]) == 0
+    again = json.loads(report.read_text())
+    assert (again["evaluated"], again["taken_over"]) == (0, 36)
+    assert again["points"] == values["points"]
+
+
+def test_interrupted_then_resumed(explored, tmp_path):
+    """Ctrl-C in the middle; the rest gives the same front."""
+    _, _, values = explored
+    study, out = write(tmp_path), tmp_path / "out"
+    command = [sys.executable, "-m", "lutrip.cli", "explore", str(study), "--out", str(out),
+               "--no-confirm"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as process:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if (out / FILE).is_file() and (out / FILE).read_text().count("\n") > 5:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert not (out / "study.json").exists()
+    lines = (out / FILE).read_text().splitlines()[1:]
+    assert 0 < len(lines) < 36
+    report = tmp_path / "values.json"
+    assert main([*command[3:], "--resume", "--json", str(report)]) == 0
+    again = json.loads(report.read_text())
+    assert again["evaluated"] + len(lines) == 36
+    assert again["points"] == values["points"]
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (("objectives:", "objective:"), "small.yaml:16:1: unknown key 'objective'; did you mean"),
+    (("ports: {max: 8}", "ports: {max: 1, min: 2}"), "small.yaml:15:10: no memory ports is at "),
+    (("hardware: tiny", "hardware: tinny"), "did you mean tiny?"),
+    (("ports: {max: 8}", "lut: {max: 1}"),
+     "small.yaml:15:8: no design meets the constraints; 36 of 36 points break this one"),
+    (("hardware.clock_mhz: {from: 50, to: 200, factor: 2}", "hardware.vector_length: [3]"),
+     "no design can be built"),
+])
+def test_errors(tmp_path, capsys, change, said):
+    study = write(tmp_path, TEXT.replace(*change))
+    assert main(["explore", str(study), "--out", str(tmp_path / "out"), "--no-confirm"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "status", "said"), [
+    (["--scheduler", "tcp://127.0.0.1:1", "--storage", "sqlite:///x"], 2, "exclude each other"),
+    (["--worker"], 2, "--worker needs --storage"),
+    (["--storage", "nosuch://x"], 3, "give a database such as"),
+])
+def test_wrong_options(tmp_path, capsys, arguments, status, said):
+    study = write(tmp_path)
+    assert main(["explore", str(study), "--out", str(tmp_path / "out"), *arguments]) == status
+    assert said in capsys.readouterr().err
