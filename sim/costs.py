@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from hw.config import HardwareConfig
 from hw.resources import load_device, total
 from sim.energy import Energy, energy
 from sim.energy_range import likely_energy
-from sim.energy_table import Bounds, load_energy
+from sim.energy_table import Bounds, EnergyTable, load_energy
+
+
+@functools.cache
+def _table(name: str, device: str) -> EnergyTable:
+    """A shipped table, read once."""
+    return load_energy(name, device)
 
 
 class Costs:
@@ -20,7 +27,7 @@ class Costs:
         self.config, self.toggles = config, toggles
         self.device = load_device(config.device)
         self.resources = total(config)
-        self._table = load_energy(self.device.energy, config.device)
+        self._table = _table(self.device.energy, config.device)
 
     def energy(self, counters: Mapping[str, int]) -> Energy:
         """Energy of a run."""
