@@ -44,7 +44,7 @@ class Display:
 
     def show(self, state: Explored) -> None:
         """Show how far the search is."""
-        from reports.explore.findings import told
+        from reports.explore.metrics import told
 
         best = "nothing feasible yet" if state.best is None else (
             f"best {told(self.choose, state.best)}")

@@ -7,23 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.explore.evaluate import Outcome
-from reports.explore.metrics import METRICS
+from reports.explore.metrics import METRICS, told
 from reports.explore.search import signed
 from reports.explore.space import Point, values_of
 from reports.explore.study import Study
-from reports.numbers import quantity
 
 WORSE = 1.02
 """A change that costs less than two percent is not worth a sentence."""
-
-
-def told(metric: str, value: float) -> str:
-    """A metric's value with its unit."""
-    unit = METRICS[metric].unit
-    if unit in ("s", "J", "W", "B"):
-        return str(quantity(value, unit))
-    written = f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
-    return f"{written} {unit}".strip()
 
 
 def settings_text(point: Point, study: Study) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reports.numbers import quantity
+
 Provenance = Literal["simulated", "modelled", "measured", "predicted", "setting"]
 Goal = Literal["minimize", "maximize"]
 
@@ -63,3 +65,12 @@ SIZES = ("lut", "ff", "bram36", "uram", "dsp")
 ACCURACY = ("loss_nats", "perplexity_ratio")
 EARLY = (*SIZES, "largest_share", "ports", "clock_mhz", "price", *ACCURACY)
 """Known before the cycle model runs, so that a point that breaks a bound on them needs none."""
+
+
+def told(metric: str, value: float) -> str:
+    """A metric's value with its unit."""
+    unit = METRICS[metric].unit
+    if unit in ("s", "J", "W", "B"):
+        return quantity(value, unit)
+    written = f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
+    return f"{written} {unit}".strip()

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from reports.explore.evaluate import Outcome
-from reports.explore.findings import told
 from reports.explore.marked_yaml import marked
-from reports.explore.metrics import METRICS
+from reports.explore.metrics import METRICS, told
 from reports.explore.space import Point
 from reports.explore.study import Study
 

@@ -23,7 +23,8 @@ from compiler.quant.scheme import (
 from hw.config import HardwareConfig
 from hw.errors import ConfigError, LutripError
 from hw.presets import load_hardware
-from reports.explore.study import Parameter, Study
+from reports.explore.marked_yaml import marked
+from reports.explore.study import Study
 from sim.memory_presets import MemoryPreset, default_memory, load_memory
 
 Point = tuple[int, ...]
@@ -91,35 +92,33 @@ def _memory(name: str) -> MemoryPreset:
     return load_memory(name)
 
 
-def check_parameter(parameter: Parameter) -> None:
+def check_setting(target: str, value: Any) -> None:
     """Raise ConfigError for a target that is none, or a value that it cannot have."""
-    for target in parameter.targets:
-        kind, _, rest = target.partition(".")
-        if (kind == "hardware" and rest in HARDWARE_FIELDS) or (
-                kind == "scheme" and rest in SCHEME_FIELDS):
-            for value in parameter.values:
-                if kind == "scheme" and rest in CHOICES and value not in CHOICES[rest]:
-                    allowed = ", ".join(map(str, CHOICES[rest]))
-                    raise ConfigError(f"{target} must be one of {allowed}, not {value!r}")
-            continue
-        if kind == "scheme" and rest:
-            try:
-                linears_of(rest)
-            except ValueError:
-                raise ConfigError(
-                    f"{target} sets nothing: scheme.{rest} is neither a field of a scheme nor "
-                    f"linears ({', '.join((*LINEARS, *GROUPS))}, with + between)") from None
-        elif rest or kind not in TARGETS:
-            raise ConfigError(f"{target} sets nothing; parameters are {', '.join(TARGETS)}, "
-                              "hardware.FIELD, scheme.FIELD or scheme.LINEARS")
-        if kind == "softmax":
-            if wrong := [value for value in parameter.values if value not in SOFTMAX]:
-                raise ConfigError(f"softmax must be {' or '.join(SOFTMAX)}, not {wrong[0]!r}")
-            continue
-        for value in parameter.values:
-            if not isinstance(value, str):
-                raise ConfigError(f"{target} takes names or files, not {value!r}")
-            {"hardware": _hardware, "scheme": _scheme, "memory": _memory}[kind](value)
+    kind, _, rest = target.partition(".")
+    if kind == "hardware" and rest in HARDWARE_FIELDS:
+        return
+    if kind == "scheme" and rest in SCHEME_FIELDS:
+        if rest in CHOICES and value not in CHOICES[rest]:
+            allowed = ", ".join(map(str, CHOICES[rest]))
+            raise ConfigError(f"{target} must be one of {allowed}, not {value!r}")
+        return
+    if kind == "scheme" and rest:
+        try:
+            linears_of(rest)
+        except ValueError:
+            raise ConfigError(
+                f"{target} sets nothing: scheme.{rest} is neither a field of a scheme nor "
+                f"linears ({', '.join((*LINEARS, *GROUPS))}, with + between)") from None
+    elif rest or kind not in TARGETS:
+        raise ConfigError(f"{target} sets nothing; parameters are {', '.join(TARGETS)}, "
+                          "hardware.FIELD, scheme.FIELD or scheme.LINEARS")
+    if kind == "softmax":
+        if value not in SOFTMAX:
+            raise ConfigError(f"softmax must be {' or '.join(SOFTMAX)}, not {value!r}")
+        return
+    if not isinstance(value, str):
+        raise ConfigError(f"{target} takes names or files, not {value!r}")
+    {"hardware": _hardware, "scheme": _scheme, "memory": _memory}[kind](value)
 
 
 def _changed(base: Any, fields: Mapping[str, Any]) -> Any:
@@ -143,8 +142,7 @@ def design_of(point: Point, study: Study) -> Design:
     scheme_fields: dict[str, Any] = {}
     parts: dict[str, Scheme] = {}
     for parameter, place in zip(study.parameters, point, strict=True):
-        value = parameter.values[place]
-        for target in parameter.targets:
+        for target, value in parameter.settings[place].items():
             kind, _, rest = target.partition(".")
             if kind == "memory":
                 memory = value
@@ -180,15 +178,23 @@ def check_space(study: Study) -> None:
     _scheme(study.scheme)
     if study.memory is not None:
         _memory(study.memory)
+    place = marked(study.path, study.text)
     for parameter in study.parameters:
-        check_parameter(parameter)
+        for settings in parameter.settings:
+            for target, value in settings.items():
+                try:
+                    check_setting(target, value)
+                except ConfigError as error:
+                    raise place.error(["parameters", parameter.name], str(error), key=True
+                                      ) from None
 
 
 def every_scheme(study: Study) -> list[SchemeMap]:
     """Schemes of all points, each once; hardware does not count."""
     touching = [
         number for number, parameter in enumerate(study.parameters)
-        if any(target.partition(".")[0] in ("scheme", "softmax") for target in parameter.targets)]
+        if any(target.partition(".")[0] in ("scheme", "softmax")
+               for settings in parameter.settings for target in settings)]
     found: dict[str, SchemeMap] = {}
     for combination in _combinations([len(study.parameters[n].values) for n in touching]):
         point = [0] * len(study.parameters)

@@ -14,7 +14,7 @@ from jsonschema.exceptions import best_match
 
 from hw.presets import CONFIGS, find
 from reports.explore.marked_yaml import MarkedYaml, read_marked
-from reports.explore.metrics import METRICS, Goal
+from reports.explore.metrics import METRICS, Goal, told
 
 SCHEMA = CONFIGS / "schema" / "study.schema.json"
 EXHAUSTIVE_MOST = 20_000
@@ -37,13 +37,13 @@ class Workload:
 class Parameter:
     """A free parameter.
 
-    targets: what it sets, such as ``hardware.lanes`` or ``scheme.mlp`` (`reports.explore.space`),
-    each to the same of the ``values``.
+    values: what it may be, as pages show it. settings: what each of them sets, by target, such as
+    ``hardware.lanes`` or ``scheme.mlp`` (`reports.explore.space`).
     """
 
     name: str
-    targets: tuple[str, ...]
     values: tuple[Any, ...]
+    settings: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,8 @@ class Bound:
     def text(self) -> str:
         """The constraint in words."""
         label = METRICS[self.metric].label
-        parts = [f"at least {self.low:,g}"] * (self.low > -math.inf)
-        parts += [f"at most {self.high:,g}"] * (self.high < math.inf)
+        parts = [f"at least {told(self.metric, self.low)}"] * (self.low > -math.inf)
+        parts += [f"at most {told(self.metric, self.high)}"] * (self.high < math.inf)
         return f"{label} {' and '.join(parts)}"
 
 
@@ -205,11 +205,14 @@ def load_study(name: str) -> Study:
 
 def _parameter(marked: MarkedYaml, name: str) -> Parameter:
     given = marked.value["parameters"][name]
+    if isinstance(given, dict) and "from" not in given:
+        return Parameter(name=name, values=tuple(given), settings=tuple(given.values()))
     values = given if isinstance(given, list) else _range(marked, name, given)
     if len({repr(value) for value in values}) < len(values):
         raise marked.error(["parameters", name], f"parameter {name} has a value twice")
-    targets = tuple(part.strip() for part in name.split(","))
-    return Parameter(name=name, targets=targets, values=tuple(values))
+    targets = [part.strip() for part in name.split(",")]
+    return Parameter(name=name, values=tuple(values),
+                     settings=tuple(dict.fromkeys(targets, value) for value in values))
 
 
 def _range(marked: MarkedYaml, name: str, given: Mapping[str, Any]) -> list[Any]:

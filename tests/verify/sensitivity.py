@@ -7,7 +7,6 @@ the perplexities of whole models that docs/measured/accuracy.json has.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -15,25 +14,17 @@ from typing import Any
 
 from compiler.frontends.load import load_model
 from compiler.image.image import write_atomically
-from compiler.quant.scheme import Lut2dScheme, Scheme, load_scheme
+from compiler.quant.scheme import load_scheme
 from hw.presets import names
 from lutrip.sensitivities import scheme_rows
 from reports.explore.accuracy import FOLDER, map_key
 
 COMMAND = "python -m tests.verify.sensitivity"
 MODEL = "smollm2-135m"
-SHIPPED = ("simd-w4a8", "rowgen-2bit", "rowgen-3bit", "rowgen-4bit")
+GROUPS = (("simd-w4a8", "rowgen-2bit", "rowgen-3bit", "rowgen-4bit"),
+          ("lut2d-int4-c16", "lut2d-int4"), ("lut2d-int4-v4",), ("lut2d-int4-v1",))
+"""Schemes that are measured side by side, each group with one vector length."""
 ACCURACY = Path("docs/measured/accuracy.json")
-
-
-def groups() -> list[list[Scheme]]:
-    """Schemes that are measured side by side: the shipped ones, and what one study varies."""
-    table = load_scheme("lut2d-int4").default
-    assert isinstance(table, Lut2dScheme)
-    varied = [[dataclasses.replace(table, name=f"lut2d-int4-v{length}-{codes}",
-                                   vector_length=length, act_codes=codes)
-               for codes in (16, 64)] for length in (2, 4, 1)]
-    return [[load_scheme(name).default for name in SHIPPED], *varied]
 
 
 def whole_models() -> list[dict[str, Any]]:
@@ -52,7 +43,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/sensitivity"))
     arguments = parser.parse_args()
     rows = []
-    for number, parts in enumerate(groups()):
+    for number, group in enumerate(GROUPS):
+        parts = [load_scheme(name).default for name in group]
         rows += scheme_rows(MODEL, parts, arguments.work / str(number),
                             lambda said: print(said, file=sys.stderr, flush=True))
     values = {"model": MODEL, "layers": load_model(MODEL).architecture.layers,

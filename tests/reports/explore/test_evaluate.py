@@ -80,7 +80,7 @@ def test_late_constraints(tmp_path):
     study = small(tmp_path, ("ports: {max: 8}", "time_per_token_s: {max: 1.0e-9}"))
     outcome = evaluate_point(FIRST, study)
     assert outcome.state == "infeasible"
-    assert outcome.reason == "time per token at most 1e-09"
+    assert outcome.reason == "time per token at most 1.000 ns"
     assert outcome.metrics["time_per_token_s"] > 0
 
 

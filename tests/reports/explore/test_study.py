@@ -159,6 +159,18 @@ def test_schemes(tmp_path):
     assert (whole.scheme.softmax, halved.scheme.softmax) == ("int8", "log2")
 
 
+def test_named_settings(tmp_path):
+    narrow, wide = designs(tmp_path, """\
+  vectors:
+    pairs: {scheme: rowgen-2bit, hardware.vector_length: 2}
+    fours: {scheme: simd-w4a8-tiny, hardware.vector_length: 4}
+""")
+    assert (narrow.scheme.name, narrow.hardware.vector_length) == ("rowgen-2bit", 2)
+    assert (wide.scheme.name, wide.hardware.vector_length) == ("simd-w4a8-tiny", 4)
+    with pytest.raises(ConfigError, match=r"10:3: hardware\.vector sets nothing"):
+        designs(tmp_path, "  vectors:\n    pairs: {hardware.vector: 2}\n")
+
+
 def test_bounds():
     bound = Bound(metric="lut", low=10, high=20)
     assert [bound.violation(value) for value in (5, 10, 15, 20, 30)] == [0.5, 0, 0, 0, 0.5]
