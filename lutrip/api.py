@@ -133,6 +133,21 @@ def evaluate(
     return Evaluator(model, hardware, **options).run(scheme, quantizing, progress)
 
 
+def estimate(
+    model: str, scheme: str, hardware: str = "sim", *, prefill: int = 128, decode: int = 64,
+    memory: str | None = None,
+) -> dict[str, Any]:
+    """Cycles, latency and energy of a whole model by the fast model: nothing is simulated.
+
+    prefill: tokens of the prompt; decode: those behind the one that the prompt gives. memory: name
+    or file, by default that of the device. The values are those of ``lutrip estimate --json``.
+    Raises LutripError in one line for anything wrong with the inputs.
+    """
+    from lutrip.estimating import estimate_values
+
+    return estimate_values(model, scheme, hardware, prefill, decode, memory)
+
+
 def mix(
     model: str, hardware: str, candidates: Sequence[str], out: Path, **options: Any,
 ) -> dict[str, Any]:
@@ -144,3 +159,18 @@ def mix(
     from lutrip.mixing import mix as mix_schemes
 
     return mix_schemes(model, hardware, candidates, out, **options)
+
+
+def explore(
+    study: str, out: Path, *, points: int | None = None, seed: int | None = None,
+    say: Callable[[str], None] = lambda text: None, **options: Any,
+) -> dict[str, Any]:
+    """Search a design space into a folder, with its report; the values of study.json.
+
+    study: a name or a file. points, seed: instead of the study's. options: those of
+    `lutrip.exploring.Options`. Raises LutripError in one line for anything wrong with the inputs.
+    """
+    from lutrip.exploring import Options, read_study, run_study
+
+    return run_study(read_study(study, points, seed), out, Options(**options),
+                     f"lutrip.api.explore({study!r}, {str(out)!r})", say)

@@ -16,16 +16,19 @@ class Tag(enum.StrEnum):
     MODELLED = "modelled"
     MEASURED = "measured"
     COMPUTED = "computed"
+    PREDICTED = "predicted"
     PUBLISHED = "published"
     SETTING = "setting"
 
 
 MEANINGS = {
     Tag.SIMULATED: "counted in the cycle-accurate RTL run, or computed from its results alone",
-    Tag.MODELLED: "computed from simulated counts with assumed values: clock, energy and "
-                  "resource tables",
-    Tag.MEASURED: "wall time on the machine that ran the simulator",
+    Tag.MODELLED: "computed from simulated counts, or by the cycle model, with assumed values: "
+                  "clock, energy and resource tables",
+    Tag.MEASURED: "wall time on the machine that ran the simulator; in a study, accuracy of "
+                  "golden on a text",
     Tag.COMPUTED: "computed by the float model or by golden on a text, without a circuit",
+    Tag.PREDICTED: "put together from measurements of the parts, not evaluated as a whole",
     Tag.PUBLISHED: "from a vendor's document or a paper",
     Tag.SETTING: "chosen by the user, or following from the choice alone",
 }

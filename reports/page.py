@@ -14,6 +14,7 @@ import jinja2
 from compiler.image.image import write_atomically
 from reports import decoder, facts, figures
 from reports.decoder_part import DecoderPart, decoder_part
+from reports.differences import run_results, run_settings, settings_of
 from reports.numbers import MEANINGS, Fact, Tag, number, percent, quantity
 from reports.picture import Picture, draw
 from reports.records import RunRecord, load_checks, load_records
@@ -147,7 +148,8 @@ def render(
     title = str(records[0]["title"]) if alone else "Runs side by side"
     template = environment.get_template("run_page.html" if alone else "comparison_page.html")
     text = template.render(title=title, runs=runs, pictures=shared, checks=checks,
-                           whole=whole_models(records))
+                           whole=whole_models(records), results=run_results(records),
+                           settings=settings_of([run_settings(record) for record in records]))
     pictures = [*shared.values(), *(p for run in runs for p in run.pictures.values())]
     return text, pictures
 

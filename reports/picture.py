@@ -6,6 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 
+import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -35,3 +36,12 @@ def draw(figure: Figure, file: str, title: str, tag: Tag) -> Picture:
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white",
                    metadata={"Software": None})
     return Picture(file=file, title=title, tag=tag, png=buffer.getvalue())
+
+
+def vector(figure: Figure) -> bytes:
+    """A figure as SVG for papers; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "lutrip"}):
+        figure.savefig(buffer, format="svg", dpi=DOTS_PER_INCH,
+                       metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()

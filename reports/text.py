@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from reports.differences import Result
 from reports.facts import labels, largest_error
 from reports.numbers import number, percent, quantity
 from reports.records import RunRecord
@@ -33,4 +34,17 @@ def comparison_table(records: Sequence[RunRecord]) -> Table:
             percent(worst["relative_error"], 1) if worst else "–",
             quantity(record["wall_s"], "s", 3),
         )
+    return table
+
+
+def differences_table(names: Sequence[str], results: Sequence[Result]) -> Table:
+    """One row a result, one column a run or study, with ratios to the first."""
+    table = Table(box=None, padding=(0, 1, 0, 0), title_justify="left")
+    table.add_column("result")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in results:
+        table.add_row(row.label, *(
+            value if not place or ratio is None else f"{value} ({ratio:.3g}×)"
+            for place, (value, ratio) in enumerate(zip(row.values, row.ratios, strict=True))))
     return table

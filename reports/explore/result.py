@@ -14,10 +14,11 @@ from compiler.image.image import write_atomically
 from reports.explore.details import design_values, neighbour_values
 from reports.explore.evaluate import Outcome
 from reports.explore.findings import findings_of
+from reports.explore.importance import importance
 from reports.explore.metrics import METRICS
 from reports.explore.references import references_of
 from reports.explore.run import Explored, best_points, front_points
-from reports.explore.search import importance, sampler_name
+from reports.explore.search import sampler_name
 from reports.explore.space import Point
 from reports.explore.study import Study
 
@@ -30,6 +31,11 @@ def confirmed_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Po
     """The designs that run in RTL: the best of each objective, then the front in its order."""
     points = [*best_points(study, outcomes), *front_points(study, outcomes)]
     return list(dict.fromkeys(points))[:study.confirm.designs]
+
+
+def label_of(name: str) -> str:
+    """A parameter in words."""
+    return name.replace("hardware.", "").replace("_", " ")
 
 
 def points_values(
@@ -116,7 +122,7 @@ def study_values(
         "state": "finished",
         "workloads": [{"name": row.name, "prefill": row.prefill, "decode": row.decode,
                        "weight": row.weight} for row in study.workloads],
-        "parameters": [{"name": row.name, "label": row.name.removeprefix("hardware."),
+        "parameters": [{"name": row.name, "label": label_of(row.name),
                         "values": list(row.values)} for row in study.parameters],
         "objectives": [{"name": name, "goal": study.goal(name)} for name in study.objectives],
         "choose": study.choose, "constraints": constraint_values(study, outcomes),
@@ -125,7 +131,7 @@ def study_values(
                    **{name: states.count(name) for name in ("refused", "infeasible",
                                                             "feasible")}},
         "points": points_values(study, outcomes, front),
-        "importance": importance(study, list(outcomes), list(outcomes.values())),
+        "importance": importance(study, outcomes),
         "designs": designs, "references": references, "confirmations": confirmations,
         "findings": findings_of(study, outcomes, front, ids, explained, references)}
 

@@ -7,7 +7,6 @@ interrupted search asks the same again.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from reports.explore.study import Parameter, Study
 WORST = 1e30
 """Objective of a point that is not feasible; searches go by its violations instead."""
 STARTUP = 20
-"""Random points of a Bayesian search before its model counts."""
+"""Fewest random points of a Bayesian search before its model counts."""
 NSGA2, TPE = "nsga2", "tpe"
 
 
@@ -142,40 +141,3 @@ def quiet() -> Iterator[None]:
 def new_search(study: Study) -> Search:
     """The search that a study asks for."""
     return Exhaustive(study) if study.exhaustive else Sampled(study)
-
-
-def importance(
-    study: Study, points: Sequence[Point], outcomes: Sequence[Outcome]
-) -> dict[str, dict[str, float]]:
-    """How much of each objective's variation each parameter explains, by PED-ANOVA.
-
-    Watanabe et al., "PED-ANOVA" (IJCAI 2023). Feasible points only; parameters with one value have
-    none. Empty where there are too few points or nothing varies.
-    """
-    feasible = [(point, outcome) for point, outcome in zip(points, outcomes, strict=True)
-                if outcome.state == "feasible"]
-    found: dict[str, dict[str, float]] = {}
-    for metric in study.objectives:
-        values = [signed(metric, outcome.metrics[metric]) for _, outcome in feasible]
-        if len(set(values)) < STARTUP or math.isinf(max(values)):
-            continue
-        with quiet():
-            optimized = optuna.create_study(direction="minimize")
-            optimized.add_trials(list(_trials(study, feasible, values)))
-            found[metric] = dict(optuna.importance.get_param_importances(
-                optimized, evaluator=optuna.importance.PedAnovaImportanceEvaluator()))
-    return found
-
-
-def _trials(
-    study: Study, feasible: Sequence[tuple[Point, Outcome]], values: Sequence[float]
-) -> Iterator[optuna.trial.FrozenTrial]:
-    varying = [number for number, parameter in enumerate(study.parameters)
-               if len(parameter.values) > 1]
-    distributions = distributions_of(study)
-    for (point, _), value in zip(feasible, values, strict=True):
-        names = [study.parameters[number].name for number in varying]
-        yield optuna.trial.create_trial(
-            value=value, params={name: point[number]
-                                 for name, number in zip(names, varying, strict=True)},
-            distributions={name: distributions[name] for name in names})

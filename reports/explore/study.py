@@ -64,8 +64,8 @@ class Bound:
     def text(self) -> str:
         """The constraint in words."""
         label = METRICS[self.metric].label
-        parts = [f"at least {told(self.metric, self.low)}"] * (self.low > -math.inf)
-        parts += [f"at most {told(self.metric, self.high)}"] * (self.high < math.inf)
+        parts = [f"{said} {told(self.metric, end)}" for said, end in (
+            ("at least", self.low), ("at most", self.high)) if math.isfinite(end)]
         return f"{label} {' and '.join(parts)}"
 
 

@@ -12,6 +12,7 @@ from reports.differences import MISSING, result, settings_of
 from reports.numbers import Tag
 from reports.study_page import compare
 from reports.study_page.study import load_study
+from reports.study_page.tables import shown
 from tests.reports.html_page import check_markup
 from tests.reports.synthetic import synthetic_demo, synthetic_run
 from tests.reports.synthetic_study import OBJECTIVES, synthetic_study
@@ -51,6 +52,20 @@ def test_studies(tmp_path: Path) -> None:
             if state == "feasible") for study in studies]
         assert row.label == f"best {studies[0].label(name)}"
         assert row.ratios == (1.0, pytest.approx(best[1] / best[0]))
+
+
+def test_best_of_what_is_no_objective(tmp_path: Path) -> None:
+    synthetic_study(tmp_path / "a", 60)
+    synthetic_study(tmp_path / "b", 60, objectives=[{"name": "power_w", "goal": "maximize"}])
+    studies = [load_study(tmp_path / name) for name in ("a", "b")]
+    rows = {row.label: row for row in compare.study_results(studies)}
+    assert list(rows)[:4] == [*(f"best {studies[0].label(name)}" for name in OBJECTIVES),
+                              "best power"]
+    points = studies[0]["points"]
+    highest = max(power for power, state in zip(points["metrics"]["power_w"], points["state"],
+                                                strict=True) if state == "feasible")
+    assert rows["best power"].values[0] == shown(highest, "W")
+    assert "–" not in rows["best time per token"].values
 
 
 def test_study_with_itself(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from hw.errors import LutripError
 from reports.explore.evaluate import Outcome, evaluate_point
+from reports.explore.importance import importance
 from reports.explore.journal import FILE, Journal
 from reports.explore.pareto import front
 from reports.explore.run import best_points, explore, front_points
-from reports.explore.search import Exhaustive, Sampled, importance, new_search, sampler_name
+from reports.explore.search import Exhaustive, Sampled, new_search, sampler_name
 from reports.explore.space import point_of
 from reports.explore.workers import Here
 from tests.reports.explore.studies import small
@@ -155,17 +156,22 @@ def test_front_has_one_point_for_a_design(tmp_path):
     assert front_points(study, nothing) == best_points(study, nothing) == []
 
 
-def test_importance_sees_what_matters(large):
-    points = [point_of(index * 37 % large.space, large) for index in range(400)]
-    outcomes = []
-    for point in points:
-        value = 1.0 + point[0]
-        outcomes.append(Outcome(state="feasible", key=str(point), metrics=dict.fromkeys(
-            large.objectives, value)))
-    found = importance(large, points, outcomes)
-    for shares in found.values():
-        assert max(shares, key=lambda name: shares[name]) == "hardware.tokens_max"
-        assert sum(shares.values()) == pytest.approx(1)
+def test_importance_is_the_variance_that_a_parameter_explains(tmp_path):
+    study = small(tmp_path)
+    points = [point_of(index, study) for index in range(study.space)]
+    outcomes = {point: Outcome(state="feasible", key=str(point), metrics={
+        "time_per_token_s": np.exp(point[0] * 2 + point[2]), "lut": 7.0,
+        "energy_per_token_j": np.exp(point[0] ^ point[3])})
+        for point in points}
+    found = importance(study, outcomes)
+    assert set(found) == {"time_per_token_s", "energy_per_token_j"}
+    # Variances of 0 and 2, and of 0, 1 and 2.
+    assert found["time_per_token_s"] == pytest.approx({
+        "scheme.attention": 1 / (1 + 2 / 3), "hardware.clock_mhz": 0,
+        "scheme.mlp": 2 / 3 / (1 + 2 / 3), "memory": 0}, abs=1e-9)
+    # Two that only matter together: neither explains much alone.
+    assert max(found["energy_per_token_j"].values()) < 1e-9
+    assert importance(study, dict(list(outcomes.items())[:5])) == {}
 
 
 def test_journal_takes_over_whole_lines_only(tmp_path):
