@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from compiler.quant.scheme import Lut2dScheme, Scheme, SchemeMap
+from compiler.quant.layer_keys import layer_key
+from compiler.quant.scheme import LINEARS, Lut2dScheme, Scheme, SchemeMap
 from hw.errors import ConfigError
 from hw.presets import CONFIGS
 
 FOLDER = CONFIGS / "sensitivity"
+LAST = 1 << 20
+"""A layer that no key names by its number."""
 IRRELEVANT = ("name", "seed", "gather")
 """Fields that do not change the arithmetic, or hardly (a seed)."""
 
@@ -50,9 +53,11 @@ def scheme_key(part: Scheme) -> str:
 
 def map_key(scheme: SchemeMap) -> str:
     """Equal for whole models with the same arithmetic."""
+    single = {key: scheme_key(part) for key, part in sorted(scheme.layers.items())
+              if layer_key(key).layers < math.inf}
     return json.dumps({
-        "default": scheme_key(scheme.default),
-        "layers": {key: scheme_key(part) for key, part in sorted(scheme.layers.items())},
+        "linears": {linear: scheme_key(scheme.of(linear, LAST)) for linear in LINEARS},
+        "layers": single,
         "softmax": scheme.softmax, "activation": scheme.activation, "rotation": scheme.rotation,
         "refine_epochs": scheme.refine_epochs,
         "token_rule": None if scheme.token_rule is None else dataclasses.asdict(scheme.token_rule),

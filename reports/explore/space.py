@@ -20,9 +20,10 @@ from compiler.quant.scheme import (
     SimdScheme,
     load_scheme,
 )
-from hw.config import HardwareConfig
-from hw.errors import ConfigError, LutripError
+from hw.config import KINDS, HardwareConfig
+from hw.errors import ConfigError
 from hw.presets import load_hardware
+from hw.resources import load_device
 from reports.explore.marked_yaml import marked
 from reports.explore.study import Study
 from sim.memory_presets import MemoryPreset, default_memory, load_memory
@@ -32,8 +33,8 @@ Point = tuple[int, ...]
 
 GROUPS = {"attention": ("q", "k", "v", "o"), "mlp": ("gate", "up", "down")}
 """Names for several linears of a layer."""
-HARDWARE_FIELDS = tuple(
-    field.name for field in dataclasses.fields(HardwareConfig) if field.name != "name")
+HARDWARE_FIELDS = {field.name: str(field.type) for field in dataclasses.fields(HardwareConfig)
+                   if field.name != "name"}
 SCHEME_KINDS: tuple[type[Any], ...] = (Lut2dScheme, RowgenScheme, SimdScheme)
 SCHEME_FIELDS = tuple(sorted({
     field.name for kind in SCHEME_KINDS for field in dataclasses.fields(kind)} - {"name"}))
@@ -96,6 +97,11 @@ def check_setting(target: str, value: Any) -> None:
     """Raise ConfigError for a target that is none, or a value that it cannot have."""
     kind, _, rest = target.partition(".")
     if kind == "hardware" and rest in HARDWARE_FIELDS:
+        kinds = KINDS[HARDWARE_FIELDS[rest]]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ConfigError(f"{target} must be {HARDWARE_FIELDS[rest]}, not {value!r}")
+        if rest == "device":
+            load_device(str(value))
         return
     if kind == "scheme" and rest in SCHEME_FIELDS:
         if rest in CHOICES and value not in CHOICES[rest]:
@@ -134,42 +140,44 @@ def scheme_name(scheme: SchemeMap, fields: Mapping[str, Any], parts: Mapping[str
     return "-".join((scheme.name, *changed, *mixed)).replace("_", "-")
 
 
+def settings_of(point: Point, study: Study) -> dict[str, Any]:
+    """What a point sets, by target."""
+    settings: dict[str, Any] = {}
+    for parameter, place in zip(study.parameters, point, strict=True):
+        settings |= parameter.settings[place]
+    return settings
+
+
+def scheme_of(settings: Mapping[str, Any], study: Study) -> SchemeMap:
+    """The scheme that settings make of the study's."""
+    fields: dict[str, Any] = {}
+    parts: dict[str, Scheme] = {}
+    for target, value in settings.items():
+        kind, _, rest = target.partition(".")
+        if kind == "scheme" and rest in SCHEME_FIELDS:
+            fields[rest] = value
+        elif kind == "scheme" and rest:
+            parts |= dict.fromkeys(linears_of(rest), _scheme(value).default)
+    given = _scheme(settings.get("scheme", study.scheme))
+    return dataclasses.replace(
+        given, name=scheme_name(given, fields, parts), default=_changed(given.default, fields),
+        layers={key: _changed(part, fields) for key, part in (given.layers | parts).items()},
+        softmax=settings.get("softmax", given.softmax))
+
+
 def design_of(point: Point, study: Study) -> Design:
     """Hardware, scheme and memory of a point; raises LutripError where there is none such."""
-    names = {"hardware": study.hardware, "scheme": study.scheme}
-    memory, softmax = study.memory, None
-    hardware_fields: dict[str, Any] = {}
-    scheme_fields: dict[str, Any] = {}
-    parts: dict[str, Scheme] = {}
-    for parameter, place in zip(study.parameters, point, strict=True):
-        for target, value in parameter.settings[place].items():
-            kind, _, rest = target.partition(".")
-            if kind == "memory":
-                memory = value
-            elif kind == "softmax":
-                softmax = value
-            elif not rest:
-                names[kind] = value
-            elif kind == "hardware":
-                hardware_fields[rest] = value
-            elif rest in SCHEME_FIELDS:
-                scheme_fields[rest] = value
-            else:
-                parts |= dict.fromkeys(linears_of(rest), _scheme(value).default)
-    base = _hardware(names["hardware"])
+    settings = settings_of(point, study)
+    fields = {rest: value for target, value in settings.items()
+              if (rest := target.removeprefix("hardware.")) != target}
     try:
-        hardware = dataclasses.replace(base, **hardware_fields)
+        hardware = dataclasses.replace(
+            _hardware(settings.get("hardware", study.hardware)), **fields)
     except ConfigError as error:
         raise ConfigError(f"hardware: {error}") from None
-    given = _scheme(names["scheme"])
-    scheme = dataclasses.replace(
-        given, name=scheme_name(given, scheme_fields, parts),
-        default=_changed(given.default, scheme_fields),
-        layers={key: _changed(part, scheme_fields)
-                for key, part in (given.layers | parts).items()},
-        softmax=softmax or given.softmax)
+    memory = settings.get("memory", study.memory)
     preset = default_memory(hardware) if memory is None else _memory(memory)
-    return Design(hardware=hardware, scheme=scheme, memory=preset)
+    return Design(hardware=hardware, scheme=scheme_of(settings, study), memory=preset)
 
 
 def check_space(study: Study) -> None:
@@ -190,21 +198,17 @@ def check_space(study: Study) -> None:
 
 
 def every_scheme(study: Study) -> list[SchemeMap]:
-    """Schemes of all points, each once; hardware does not count."""
+    """Schemes of all points, each once."""
     touching = [
         number for number, parameter in enumerate(study.parameters)
         if any(target.partition(".")[0] in ("scheme", "softmax")
                for settings in parameter.settings for target in settings)]
     found: dict[str, SchemeMap] = {}
     for combination in _combinations([len(study.parameters[n].values) for n in touching]):
-        point = [0] * len(study.parameters)
+        settings: dict[str, Any] = {}
         for number, place in zip(touching, combination, strict=True):
-            point[number] = place
-        try:
-            scheme = design_of(tuple(point), study).scheme
-        except LutripError:
-            # Hardware of the first values that cannot be says nothing about the scheme.
-            continue
+            settings |= study.parameters[number].settings[place]
+        scheme = scheme_of(settings, study)
         found[scheme.name] = scheme
     return list(found.values())
 
@@ -214,15 +218,6 @@ def _combinations(sizes: Sequence[int]) -> list[tuple[int, ...]]:
     for size in sizes:
         made = [(*one, place) for one in made for place in range(size)]
     return made
-
-
-def yaml_of(design: Design) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Hardware and scheme as the values of YAML files that say the same."""
-    scheme = design.scheme
-    hardware = dataclasses.asdict(design.hardware)
-    if scheme.layers:
-        return hardware, {}
-    return hardware, part_values(scheme.default) | options_values(scheme)
 
 
 def part_values(part: Scheme) -> dict[str, Any]:

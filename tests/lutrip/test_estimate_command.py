@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+import lutrip
 from compiler.decoder.build import DecoderCompiler
 from compiler.errors import CompileError
 from compiler.frontends.shapes import SHAPES
@@ -15,8 +17,8 @@ from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.attention import Span, positions_max
 from compiler.quant.scheme import load_scheme
 from compiler.structure import structural_decoder
-from hw.errors import ConfigError
-from hw.presets import load_hardware
+from hw.errors import ConfigError, LutripError
+from hw.presets import find, load_hardware
 from lutrip import estimating
 from lutrip.cli import main
 from lutrip.estimating import operation_count
@@ -58,6 +60,18 @@ def test_energy_counters_and_operations(
     assert not text.err
 
 
+def test_in_python(tmp_path: Path) -> None:
+    """The function gives what the command writes."""
+    path = tmp_path / "estimate.json"
+    assert main(["estimate", *TINY, "--prefill", "9", "--decode", "3", "--json", str(path)]) == 0
+    found = lutrip.estimate("shape:tiny", "simd-w4a8-tiny", "tiny", prefill=9, decode=3)
+    assert json.loads(json.dumps(found)) == json.loads(path.read_text())
+    assert lutrip.estimate("shape:tiny", "simd-w4a8-tiny", "tiny", prefill=9, decode=0,
+                           memory="ideal")["memory"]["preset"] == "ideal"
+    with pytest.raises(LutripError, match="did you mean tiny"):
+        lutrip.estimate("shape:tiny", "simd-w4a8-tiny", "tinny")
+
+
 def test_operations_by_hand() -> None:
     """Linears of each token, scores and mixes of what it sees, the head of each token given."""
     linears = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 160
@@ -66,6 +80,19 @@ def test_operations_by_hand() -> None:
     seen = sum(min(position + 1, 6) for position in range(10))
     most = 2 * 2 * (10 * linears + 2 * 64 * seen)
     assert operation_count(SHAPES["tiny-mistral"], 0, 10, 0) == most
+
+
+def test_advice_on_a_token_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where passes are shorter than the rule's, a scheme with the tokens that are named runs."""
+    common = ("--model", "shape:smollm2-135m", "--hw", "sim", "--decode", "0")
+    text = error_of(capsys, *common, "--scheme", "simd-w4a4-agile")
+    (tokens,) = re.findall(r"with tokens: (\d+) under token_rule$", text.rstrip())
+    scheme = yaml.safe_load(find("schemes", "simd-w4a4-agile").read_text())
+    path = tmp_path / "my.yaml"
+    for more, status in ((1, 2), (0, 0)):
+        scheme["token_rule"]["tokens"] = int(tokens) + more
+        path.write_text(yaml.safe_dump(scheme))
+        assert main(["estimate", *common, "--scheme", str(path)]) == status
 
 
 @pytest.mark.parametrize(("prefill", "decode"), [("999999999999", "1"), ("8", "100000000")])
@@ -104,9 +131,9 @@ def test_passes_are_those_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> No
     def full(*arguments: object) -> object:
         raise OutOfSpaceError("operand store (operand_words)", 9, 8)
 
-    monkeypatch.setattr(planner.emitter, "layer", full)
+    monkeypatch.setattr(planner.emitter, "stages", full)
     with pytest.raises(CompileError, match=r"operand store \(operand_words\) holds 8, too few"):
-        planner.layer_tasks(decoder.layer(0), Span(33, 1))
+        planner.stages(decoder.layer(0), Span(33, 1))
 
 
 @pytest.mark.parametrize(("key", "given", "message"), [

@@ -126,6 +126,15 @@ def test_errors(tmp_path, capsys, change, said):
     assert error.count("\n") == 1
 
 
+def test_unknown_sensitivity(tmp_path, capsys):
+    text = TEXT.replace("model: shape:tiny", "model: shape:tiny\naccuracy: smollm2-135m")
+    study = write(tmp_path, text)
+    assert main(["explore", str(study), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "no sensitivity of smollm2-135m is known for simd-w4a8-tiny, simd-w8a8-tiny" in error
+    assert "--measure measures it" in error
+
+
 @pytest.mark.parametrize(("arguments", "status", "said"), [
     (["--scheduler", "tcp://127.0.0.1:1", "--storage", "sqlite:///x"], 2, "exclude each other"),
     (["--worker"], 2, "--worker needs --storage"),

@@ -22,7 +22,7 @@ from reports.explore.accuracy import (
 )
 from reports.explore.evaluate import BESIDE_LAYERS, evaluate_point
 from reports.explore.metrics import METRICS
-from reports.explore.space import design_of, point_of
+from reports.explore.space import design_of
 from tests.reports.explore.studies import small
 
 FIRST = (0, 0, 0, 0)
@@ -140,6 +140,13 @@ def test_losses_add_up_over_linears_and_layers(tmp_path):
 def test_a_measured_whole_counts_more():
     found = table(**{"rowgen-2bit": 2.0}).loss(load_scheme("rowgen-2bit"))
     assert (found.nats, found.provenance, found.source) == (math.log(2), "measured", "row")
+    part = load_scheme("rowgen-2bit").default
+    spelled = dataclasses.replace(load_scheme("simd-w4a8"), layers=dict.fromkeys(
+        ("q", "k", "v", "o", "gate", "up", "down"), part))
+    assert map_key(spelled) == map_key(load_scheme("rowgen-2bit"))
+    others = [dataclasses.replace(spelled, layers={**spelled.layers, key: load_scheme(
+        "simd-w4a8").default}) for key in ("down", "3.down")]
+    assert len({map_key(scheme) for scheme in (spelled, *others)}) == 3
 
 
 def test_unknown_model():
@@ -162,9 +169,11 @@ def test_shipped_sensitivities():
 def test_points_have_accuracy(tmp_path):
     study = small(tmp_path, ("model: shape:tiny", "model: shape:tiny\naccuracy: smollm2-135m"),
                   ("[simd-w4a8-tiny, simd-w8a8-tiny, rowgen-2bit]", "[rowgen-2bit]"),
-                  ("scheme: simd-w4a8-tiny", "scheme: rowgen-2bit"),
-                  ("ports: {max: 8}", "perplexity_ratio: {max: 3}"))
-    outcome = evaluate_point(point_of(0, study), study)
+                  ("scheme: simd-w4a8-tiny", "scheme: simd-w4a8"),
+                  ("[simd-w4a8-tiny, simd-w8a8-tiny]", "[rowgen-2bit, rowgen-3bit]"),
+                  ("ports: {max: 8}", "perplexity_ratio: {max: 30}"))
+    assert evaluate_point((0, 0, 0, 0), study).accuracy == "measured"
+    outcome = evaluate_point((1, 0, 0, 0), study)
     assert outcome.state == "feasible"
     assert outcome.accuracy == "predicted"
     assert outcome.metrics["perplexity_ratio"] == pytest.approx(

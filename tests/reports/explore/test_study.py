@@ -99,6 +99,11 @@ def test_errors_name_line_and_column(tmp_path, old, new, place, said):
     ("memory: [ideal, ddr4-kv260]", "softmax: [int8, log3]", "softmax must be int8 or log2"),
     ("memory: [ideal, ddr4-kv260]", "memory: [1, 2]", "memory takes names or files, not 1"),
     ("memory: [ideal, ddr4-kv260]", "scheme.weight_bits: [4, 5]", "must be one of 4, 8, not 5"),
+    ("{from: 50, to: 200, factor: 2}", "[100, fast]", "hardware.clock_mhz must be float"),
+    ("hardware.clock_mhz: {from: 50, to: 200, factor: 2}", "hardware.rowgen: [1]",
+     "hardware.rowgen must be bool, not 1"),
+    ("hardware.clock_mhz: {from: 50, to: 200, factor: 2}", "hardware.device: [ecp6]",
+     "unknown key 'ecp6'"),
     ("hardware: tiny", "hardware: tinny", "did you mean tiny?"),
     ("scheme: simd-w4a8-tiny", "scheme: simd", "no schemes configuration called 'simd'"),
 ])
