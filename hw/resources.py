@@ -1,26 +1,26 @@
 """Resource estimate from the configuration: a model, to be read with its uncertainty.
 
 Each component takes memories and multipliers by rule (`hw.resource_blocks`) and a sum of terms
-(`hw.resource_formulas`) whose coefficients, in `configs/resources`, were fitted to synthesis with
-Yosys; docs/resources.md has formula against synthesis. A vendor's tool finds other, often fewer,
-LUTs: `LUT_RANGE`.
+(`hw.resource_formulas`) whose coefficients, in `configs/resources` for each flow, were fitted to
+synthesis with Yosys; docs/resources.md and docs/resources-ecp5.md have formula against synthesis. A
+vendor's tool finds other, often fewer, LUTs: `LUT_RANGE`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hw.config import HardwareConfig
+from hw.errors import ConfigError
 from hw.presets import CONFIGS, check_keys, load_yaml
 from hw.resource_blocks import URAM_DEPTH, Resources, memory, mux_luts
 from hw.resource_formulas import COMPONENTS, TERMS, Component
 
 __all__ = [
-    "FILL", "FITTED", "LUT_RANGE", "MUX16_LUTS", "SYNTHESIZED", "URAM_DEPTH", "Device", "Resources",
+    "FILL", "FITTED", "FLOWS", "LUT_RANGE", "MUX16_LUTS", "URAM_DEPTH", "Device", "Resources",
     "Target", "coefficients", "component_blocks", "estimate", "instance", "load_device",
     "term_sizes", "total", "whole",
 ]
@@ -33,8 +33,10 @@ reports of LUT-LLM (317,635 LUTs hold 494,334 functions, V80), and one each."""
 FILL = {"lut": 0.70, "ff": 0.50, "bram36": 0.80, "uram": 0.80, "dsp": 0.80}
 """Shares up to which AMD expects a design to be placed and routed without trouble
 (``report_failfast`` of its UltraFast methodology, UG949)."""
-FITTED = ("lut", "lut_cells", "ff")
-"""Resources with fitted coefficients."""
+FLOWS = {"xilinx": "xilinx", "versal": "xilinx", "ecp5": "ecp5"}
+"""Device families, and the flow of `hw.synthesis` that their coefficients were fitted to."""
+FITTED = {"xilinx": ("lut", "lut_cells", "ff"), "ecp5": ("lut", "ff")}
+"""Resources with fitted coefficients, by flow; functions of ECP5 have a table each."""
 
 Factors = Mapping[str, Mapping[str, float]]
 Rows = list[tuple[str, float, float, float]]
@@ -49,26 +51,26 @@ def whole(count: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What components are built from: UltraRAM if there is any, blocks and DSP58 of Versal."""
+    """What components are built from: primitives of a family of `FLOWS`, UltraRAM if there is any.
 
-    uram: bool
-    versal: bool
+    Without UltraRAM, a flow's own name is what `hw.synthesis` builds for, and what the formulas
+    are held to.
+    """
 
-
-SYNTHESIZED = Target(uram=False, versal=False)
-"""The flow of `hw.synthesis`, whose results the formulas are held to."""
+    family: str
+    uram: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """What a device holds, and the energy table that describes its process.
 
-    luts_per_lut6, multipliers_per_dsp: what a modelled LUT6 or DSP slice takes on this device.
-    versal: it is of that family.
+    family: of `FLOWS`; `hw.resource_blocks.Resources` says what its counts are of.
     """
 
     name: str
     title: str
+    family: str
     lut: int
     ff: int
     bram36: float
@@ -77,20 +79,10 @@ class Device:
     memory_gb_per_s: float
     energy: str
     source: str
-    luts_per_lut6: float = 1
-    multipliers_per_dsp: float = 1
-    versal: bool = False
-
-    def counts(self, resources: Resources) -> Resources:
-        """Modelled resources in this device's own units."""
-        return dataclasses.replace(
-            resources, lut=resources.lut * self.luts_per_lut6,
-            dsp=resources.dsp * self.multipliers_per_dsp,
-        )
 
     def shares(self, resources: Resources) -> dict[str, float]:
         """Used share of each resource; infinite where the device has none of it."""
-        counts = self.counts(resources).rounded()
+        counts = resources.rounded()
         return {name: count / getattr(self, name) if getattr(self, name)
                 else float("inf") if count else 0.0 for name, count in counts.items()}
 
@@ -100,7 +92,7 @@ class Device:
 
     def verdict(self, resources: Resources) -> str:
         """Whether the resources fit, which do not and by how much, and which leave no headroom."""
-        counts, shares = self.counts(resources).rounded(), self.shares(resources)
+        counts, shares = resources.rounded(), self.shares(resources)
         missing = [f"{name} by {whole(count - getattr(self, name))} ({whole(count)} of "
                    f"{whole(getattr(self, name))})"
                    for name, count in counts.items() if shares[name] > 1]
@@ -115,7 +107,20 @@ class Device:
 
 @functools.cache
 def _devices() -> dict[str, dict[str, Any]]:
-    return load_yaml(CONFIGS / "devices.yaml")
+    path = CONFIGS / "devices.yaml"
+    table = load_yaml(path)
+    for name, device in table.items():
+        if device.get("family") not in FLOWS:
+            raise ConfigError(f"{path} {name}: family must be {', '.join(FLOWS)}, "
+                              f"not {device.get('family')!r}")
+    return table
+
+
+@functools.cache
+def _target(device: str) -> Target:
+    """What a device builds from; one that the table lacks is taken for UltraScale+."""
+    found = _devices().get(device, {})
+    return Target(family=found.get("family", "xilinx"), uram=found.get("uram", 0) > 0)
 
 
 def load_device(name: str) -> Device:
@@ -126,15 +131,15 @@ def load_device(name: str) -> Device:
 
 
 @functools.cache
-def coefficients() -> dict[str, Factors]:
+def coefficients(flow: str) -> dict[str, Factors]:
     """Fitted factors of each component's terms, by resource; raises ConfigError."""
-    path = CONFIGS / "resources" / "xilinx.yaml"
+    path, resources = CONFIGS / "resources" / f"{flow}.yaml", FITTED[flow]
     table = load_yaml(path)
     check_keys(path, table, set(COMPONENTS), set(COMPONENTS))
     for name, component in COMPONENTS.items():
-        check_keys(f"{path} {name}", table[name], set(FITTED), set(FITTED))
-        for resource in FITTED:
-            terms = set(component.terms(resource))
+        check_keys(f"{path} {name}", table[name], set(resources), set(resources))
+        for resource in resources:
+            terms = set(component.terms(resource, flow))
             check_keys(f"{path} {name} {resource}", table[name][resource], terms, terms)
     return table
 
@@ -152,18 +157,16 @@ def instance(
 
 
 def _blocks(c: HardwareConfig, component: Component, target: Target) -> Amounts:
-    family = "versal" if target.versal else "xilinx"
     lut = ff = bram36 = uram = 0.0
     for shape, instances in component.memories(c):
-        block = memory(shape, family, target.uram)
+        block = memory(shape, target.family, target.uram)
         lut += block.lut * instances
         ff += block.ff * instances
         bram36 += block.bram36 * instances
         uram += block.uram * instances
     for bits, inputs in component.choices(c):
-        lut += bits * mux_luts(inputs)
-    multipliers = component.dsp58 if target.versal and component.dsp58 else component.dsp
-    return lut, lut, ff, bram36, uram, multipliers(c)
+        lut += bits * mux_luts(inputs, target.family)
+    return lut, lut, ff, bram36, uram, component.multipliers(target.family)(c)
 
 
 def _instance(
@@ -181,14 +184,15 @@ def _instance(
 
 def _rows(factors: Factors) -> Rows:
     """Factors by term instead of by resource, as `FITTED` has them."""
-    lut, cells, ff = (factors[resource] for resource in FITTED)
+    lut, ff = factors["lut"], factors["ff"]
+    cells = factors.get("lut_cells", lut)
     return [(term, lut.get(term, 0.0), cells.get(term, 0.0), ff.get(term, 0.0))
             for term in dict.fromkeys((*lut, *cells, *ff))]
 
 
 @functools.cache
-def _table() -> list[tuple[str, Component, Rows]]:
-    return [(name, component, _rows(coefficients()[name]))
+def _table(flow: str) -> list[tuple[str, Component, Rows]]:
+    return [(name, component, _rows(coefficients(flow)[name]))
             for name, component in COMPONENTS.items()]
 
 
@@ -217,8 +221,7 @@ def total(c: HardwareConfig) -> Resources:
 
 def _parts(c: HardwareConfig) -> Iterator[tuple[str, float, Amounts]]:
     """Components that there are: name, count and what an instance takes."""
-    sizes, device = term_sizes(c), _devices().get(c.device, {})
-    target = Target(uram=device.get("uram", 0) > 0, versal=device.get("versal", False))
-    for name, component, rows in _table():
+    sizes, target = term_sizes(c), _target(c.device)
+    for name, component, rows in _table(FLOWS[target.family]):
         if count := component.count(c):
             yield name, count, _instance(c, component, rows, sizes, target)

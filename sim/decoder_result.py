@@ -124,7 +124,7 @@ def decoder_values(
     looked_up, multiplied = lookups(counters, config), products(counters, config)
     operations = multiplied + looked_up * config.vector_length
     decoded = phases[DECODE]
-    counts = costs.device.counts(costs.resources)
+    counts = costs.resources.rounded()
     beats = counter_total(record.beats for record in records)
     return {
         "title": f"{metadata['architecture']}, {metadata['scheme']} on {config.name}",
@@ -156,7 +156,7 @@ def decoder_values(
         "ports": port_values(counters, config, memory), "counters": counters,
         "memory": memory_values(memory, config), "accuracy": metadata.get("accuracy", []),
         "roofline": roofline_values(operations, counters, config),
-        **counts.rounded(), "resources": counts.rounded(),
+        **counts, "resources": counts,
         "device": costs.device.name, "fits": costs.device.fits(costs.resources),
         "bits_per_weight": bits_per_weight(metadata, ran, config, sample_layers),
         "lookups": looked_up, "products": multiplied,

@@ -122,7 +122,7 @@ def _values(
 ) -> dict[str, Any]:
     meta, config = build.metadata, build.hardware
     joules = costs.energy(result.counters)
-    counts = costs.device.counts(costs.resources)
+    counts = costs.resources.rounded()
     tokens, seconds = len(meta["tokens"]), joules.seconds
     wall_s = max(result.wall_s, 1e-9)
     looked_up, multiplied = (f(result.counters, config) for f in (lookups, products))
@@ -152,7 +152,7 @@ def _values(
         "accuracy": [{"tensor": tensor, "relative_error": error}
                      for tensor, error in meta["relative_error"].items()],
         "roofline": roofline_values(weights * tokens, result.counters, config),
-        **counts.rounded(), "resources": counts.rounded(),
+        **counts, "resources": counts,
         "device": costs.device.name, "fits": costs.device.fits(costs.resources),
         "bits_per_weight": {
             "weights": weight_bytes(result.counters, config) * 8 / weights,

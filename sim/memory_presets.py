@@ -30,9 +30,13 @@ OTHER_PORTS = 3
 class MemoryPreset:
     """One port's view of a memory.
 
-    latency_ns: from an address to its first word. gb_per_s: peak of what one port reaches. rows of
-    row_bytes; row_miss_ns: what a burst elsewhere costs the data bus. refresh_ns of every
-    refresh_interval_ns no data moves. outstanding: bursts ahead. sources: of every value.
+    latency_ns: from an address to its first word.
+    gb_per_s: peak of what one port reaches.
+    row_bytes: bytes of a memory row.
+    row_miss_ns: what a burst in another row costs the data bus.
+    refresh_interval_ns, refresh_ns: of every interval, no data moves for refresh_ns.
+    outstanding: bursts ahead.
+    sources: where each value is from.
     """
 
     name: str

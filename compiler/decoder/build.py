@@ -28,6 +28,7 @@ from compiler.lower.passes import (
     LayerTasks,
     Linker,
     PassEmitter,
+    PassGraphs,
     Program,
     residual_words,
     rotation_copies,
@@ -76,6 +77,9 @@ class DecoderCompiler:
     Raises CompileError in one line when the hardware cannot hold it.
     """
 
+    KEPT_LAYERS = 1
+    """Layers whose weights are held beside the one under way."""
+
     def __init__(
         self, decoder: QuantizedDecoder, prompt: Sequence[int], new_tokens: int, *,
         split_layers: bool = False, progress: Say = lambda text: None,
@@ -98,6 +102,7 @@ class DecoderCompiler:
                 raise CompileError(f"{what} has {words} words of {self.config.port_bits} bits, "
                                    f"hardware {self.config.name} normalizes and rotates rows of "
                                    f"{most}; use larger hardware")
+        self.graphs = PassGraphs(decoder, self.words, self.KEPT_LAYERS)
         self.token_lines = header_bytes(len(SECTIONS)) // LINE_BYTES
         self.tokens_max = self.largest_pass()
         self.emitter = self.make_emitter(self.tokens_max)
@@ -106,14 +111,14 @@ class DecoderCompiler:
 
     def make_emitter(self, tokens: int) -> PassEmitter:
         """Emitter of passes of at most so many tokens."""
-        return PassEmitter(self.decoder, tokens, self.words, self.token_lines)
+        return PassEmitter(self.decoder, tokens, self.graphs, self.token_lines)
 
-    def trials(self, tokens: int) -> list[Span]:
+    def trials(self, tokens: int) -> Iterator[Span]:
         """Spans of passes of at most so many tokens, one of each need of room."""
         spans = [Span(0, 1), Span(0, tokens),
                  *spans_of(len(self.prompt), self.new_tokens, tokens)]
         step = self.config.word_elements
-        return list({(span.tokens, -(-span.end // step)): span for span in spans}.values())
+        yield from {(span.tokens, -(-span.end // step)): span for span in spans}.values()
 
     def largest_pass(self) -> int:
         """Most tokens of a pass for which the stores hold every pass."""
@@ -122,8 +127,10 @@ class DecoderCompiler:
         for index in self.decoder.forms:
             tokens = self.fitting_tokens(self.decoder.layer(index), tokens)
         if self.decoder.pass_tokens and tokens < wanted:
-            raise CompileError(f"hardware {self.config.name} holds passes of {tokens} tokens, "
-                               f"token_rule ranks {wanted}; give the rule tokens: {tokens}")
+            raise CompileError(
+                f"hardware {self.config.name} holds passes of {tokens} tokens, the token_rule of "
+                f"scheme {self.decoder.scheme} ranks {wanted}; use a scheme file of your own with "
+                f"tokens: {tokens} under token_rule")
         return tokens
 
     def fitting_tokens(self, layer: QuantizedLayer, tokens: int) -> int:
@@ -132,7 +139,7 @@ class DecoderCompiler:
             emitter = self.make_emitter(tokens)
             try:
                 for span in self.trials(tokens):
-                    emitter.layer(layer, span)
+                    emitter.check(layer, span)
                 emitter.next_token(Span(0, tokens))
                 return tokens
             except OutOfSpaceError as error:
@@ -141,7 +148,7 @@ class DecoderCompiler:
                         f"hardware {self.config.name}: {error.store} holds {error.size}, too few "
                         f"even for one token ({error.needed} more are needed); use larger "
                         "hardware or a shorter context") from None
-                tokens -= 1
+                tokens = max(1, error.most(tokens))
 
     def write(self, folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Write the build folder; returns the metadata of its build.json, which comes last."""

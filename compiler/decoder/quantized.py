@@ -9,6 +9,7 @@ follow. Scores do not depend on the order, as q and k share it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -165,7 +166,7 @@ class QuantizedDecoder:
     rotated: bool = False
     residual_order: Ints | None = None
 
-    @property
+    @functools.cached_property
     def head_words(self) -> int:
         """Vector words of one head."""
         return -(-self.architecture.head_width // self.hardware.word_elements)

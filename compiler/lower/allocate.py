@@ -6,11 +6,24 @@ from dataclasses import dataclass, field
 
 
 class OutOfSpaceError(Exception):
-    """A store is too small for this many tokens; the tiler then tries fewer."""
+    """A store is too small for this many tokens; the tiler then tries fewer.
 
-    def __init__(self, store: str, needed: int, size: int) -> None:
+    held: words that were in use, where they and those needed shrink with the tokens at most as
+    fast as these; else None.
+    """
+
+    def __init__(self, store: str, needed: int, size: int, held: int | None = None) -> None:
         super().__init__(store)
-        self.store, self.needed, self.size = store, needed, size
+        self.store, self.needed, self.size, self.held = store, needed, size, held
+
+    def most(self, tokens: int) -> int:
+        """Most tokens that the words alone leave possible, where ``tokens`` did not fit.
+
+        Pairs of tokens may share words, so that half a pair is left to them.
+        """
+        if self.held is None:
+            return tokens - 1
+        return min(tokens - 1, self.size * (tokens + 1) // (self.held + self.needed))
 
 
 @dataclass
@@ -46,7 +59,7 @@ class Allocator:
                 self.used[start] = words
                 self.pointer = start + words
                 return start
-        raise OutOfSpaceError(self.store, words, self.size)
+        raise OutOfSpaceError(self.store, words, self.size, sum(self.used.values()))
 
     def free(self, start: int) -> None:
         """Give a run back."""

@@ -109,6 +109,8 @@ class AttentionStages:
         self.context, self.span = context, span
         self.config = decoder.hardware
         self.keys, self.values = key_format(self.decoder), value_format(self.decoder)
+        self.key_stride, self.value_stride = self.keys.port_stride, self.values.port_stride
+        self.blocks = value_blocks(self.decoder)
         # With a different ALiBi slope each query head is an instruction of its own.
         group = self.decoder.head_group
         self.heads = group if self.parameters.slopes is None else 1
@@ -174,7 +176,7 @@ class AttentionStages:
             alphas=self.alphas, scales=query_scales, int4=0)
         context.emit(
             Opcode.SIMD, f"attention.{head}.scores", f"{CACHE}keys.{head}",
-            port_stride=self.keys.port_stride, mode=int(SimdMode.W8A8), has_min=0, rounds=words,
+            port_stride=self.key_stride, mode=int(SimdMode.W8A8), has_min=0, rounds=words,
             tokens=rows, blocks=self.key_blocks, group_rounds=self.keys.group_rounds, shift=0,
             operands=self.queries[turn], alphas=0, accumulator=0, bank=context.bank, first=1,
             plain=1, volatile=1)
@@ -202,10 +204,10 @@ class AttentionStages:
         tokens, rows = end - first, (end - first) * self.heads
         place = context.places["attention_output"]
         mode = SimdMode.W8L4 if self.parameters.log2 else SimdMode.W8A8
-        for part, (w0, w1) in enumerate(value_blocks(self.decoder)):
+        for part, (w0, w1) in enumerate(self.blocks):
             context.emit(
                 Opcode.SIMD, f"attention.{head}.mix", f"{CACHE}values.{head}.{part}",
-                port_stride=self.values.port_stride, mode=int(mode), has_min=0,
+                port_stride=self.value_stride, mode=int(mode), has_min=0,
                 rounds=self.rounds, tokens=rows, blocks=1, group_rounds=self.values.group_rounds,
                 shift=self.parameters.mix_shift, operands=prepared.operands, alphas=0,
                 accumulator=0, bank=context.bank, first=1, plain=1, volatile=1)

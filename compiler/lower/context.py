@@ -9,6 +9,7 @@ from compiler.errors import CompileError
 from compiler.image.access import ALPHA_ENTRIES, SCALE_ENTRIES
 from compiler.image.program import Task
 from compiler.ir.graph import Graph
+from compiler.ir.ops import Op
 from compiler.lower.allocate import Allocator
 from hw.config import HardwareConfig
 from hw.isa import Opcode
@@ -45,20 +46,23 @@ class Operand:
 class Context:
     """State of one tiling attempt with ``tokens`` tokens a tile.
 
-    words: vector words of a row, by tensor. constants: deferred bytes by region name. listed: the
-    tensor whose positions the lists hold.
+    words: vector words of a row, by tensor; made: operation that makes a tensor. constants:
+    deferred bytes by region name. listed: the tensor whose positions the lists hold. dry: only
+    room is asked for, nothing is emitted.
     """
 
     graph: Graph
     config: HardwareConfig
     tokens: int
     words: Mapping[str, int]
+    made: Mapping[str, Op]
     tasks: list[Task] = field(default_factory=list)
     constants: dict[str, Callable[[], bytes]] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     operands: dict[str, Operand] = field(default_factory=dict)
     bank: int = 0
     listed: str | None = None
+    dry: bool = False
 
     def __post_init__(self) -> None:
         config = self.config
@@ -66,9 +70,12 @@ class Context:
         self.store = Allocator("operand store (operand_words)", config.operand_words)
         self.alphas = Allocator("channel factor entries", ALPHA_ENTRIES)
         self.scales = Allocator("token scale entries", SCALE_ENTRIES)
+        self.stores = self.vector, self.store, self.alphas, self.scales
 
     def emit(self, opcode: Opcode, op: str, region: str, **fields: int) -> None:
         """Append an instruction; ``region`` is empty where it has no address."""
+        if self.dry:
+            return
         self.tasks.append(Task(opcode=opcode, op=op, region=region, fields=fields))
 
     def constant(self, name: str, make: Callable[[], bytes]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from compiler.decoder.quantized import (
 from compiler.image.layout import pack_norm
 from compiler.ir.graph import Graph
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
-from compiler.ir.ops import Activate, Dequantize, Quantize, Search, Tensor
+from compiler.ir.ops import Activate, Quantize, Search, Tensor
 from compiler.lower.attention import (
     CACHE,
     SHARED,
@@ -28,7 +29,7 @@ from compiler.lower.attention import (
 from compiler.lower.context import Context, Place
 from compiler.lower.linear import Lowering
 from compiler.lower.matmul import LinearEmitter
-from compiler.lower.tile import Tiler
+from compiler.lower.tile import PreparedGraph, Tiler, prepare_graph
 from compiler.lower.token_rule import (
     PassParts,
     add_low,
@@ -123,43 +124,54 @@ class ArgmaxEmitter(LinearEmitter):
                 "column": first * self.config.lanes}
 
 
+def prepare_layer(
+    decoder: QuantizedDecoder, layer: QuantizedLayer, residual_words: int
+) -> PreparedGraph:
+    """Graph of a layer whose normalized residual has rows of so many words."""
+    config = decoder.hardware
+    prepared = prepare_graph(layer_graph(decoder, layer, config.tokens_max), config)
+    words = dict(prepared.words)
+    words |= dict.fromkeys(("attention_input", "mlp_input"), residual_words)
+    words["attention_output"] = max(
+        words["attention_output"], decoder.architecture.heads * decoder.head_words)
+    words |= {name: words[name.replace(low_name(""), "")] for name in words
+              if name.endswith(f"{low_name('')}.y")}
+    return dataclasses.replace(prepared, words=words)
+
+
 @dataclass
 class LayerEmitter:
     """Emits a layer into its tiler's context; ``residual`` is already placed.
 
-    tokens_max: tokens that column tiles and places are made for, the same in every pass.
-    parts: of the pass that is emitted, under a token rule.
+    prepared: of `prepare_layer`. tokens_max: tokens that column tiles and places are made for, the
+    same in every pass. tokens: of the pass that is emitted; parts: of it, under a token rule.
+    `project`, `attend` and `finish` follow each other; all raise OutOfSpaceError when the stores
+    are too small.
     """
 
     decoder: QuantizedDecoder
     layer: QuantizedLayer
+    prepared: PreparedGraph
     tokens_max: int
     residual: Place
+    tokens: int
     tiler: Tiler = field(init=False)
-    parts: PassParts | None = field(init=False, default=None)
+    parts: PassParts | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.config: HardwareConfig = self.decoder.hardware
-        self.graph = layer_graph(self.decoder, self.layer, self.tokens_max)
-        self.tiler = Tiler(self.graph, self.config, self.tokens_max)
+        self.graph = self.prepared.graph
+        self.tiler = Tiler(self.prepared, self.config, self.tokens_max)
         self.context: Context = self.tiler.context
-        words = dict(self.context.words)
-        words |= dict.fromkeys(("attention_input", "mlp_input"), self.residual.stride // 2)
-        words["attention_output"] = max(
-            words["attention_output"], self.decoder.architecture.heads * self.decoder.head_words)
-        words |= {name: words[name.replace(low_name(""), "")] for name in words
-                  if name.endswith(f"{low_name('')}.y")}
-        self.context.words = words
-        self.matmuls = {op.out.name.removesuffix(".y"): op for op in self.graph.ops
-                        if isinstance(op, Dequantize)}
+        self.matmuls = self.prepared.results
+        self.parts = pass_parts(self.layer, self.tokens)
         self.context.places["residual"] = self.residual
         self.context.vector.used[self.residual.start] = self.residual.stride * self.tokens_max
         self.context.vector.pointer = self.residual.start + self.residual.stride * self.tokens_max
 
-    def emit(self, span: Span) -> Context:
-        """All instructions; raises OutOfSpaceError when the stores are too small."""
-        tokens, context = span.tokens, self.context
-        self.parts = pass_parts(self.layer, tokens)
+    def project(self) -> None:
+        """Queries, keys and values."""
+        tokens = self.tokens
         self.norm("attention_norm", self.layer.attention_norm, "residual", "attention_input",
                   tokens)
         for name in "qkv":
@@ -167,18 +179,25 @@ class LayerEmitter:
         self.release("attention_input")
         for name in "qk":
             self.head_norm(name, tokens)
+
+    def attend(self, span: Span) -> None:
+        """Attention of the tokens at their positions."""
         for name in "qk":
             self.rotate(name, span)
         self.append(span)
         self.release("k.y", "v.y")
         self.attention(span)
         self.release("q.y")
+
+    def finish(self) -> None:
+        """The output projection and the MLP."""
+        tokens = self.tokens
         if self.parts is not None:
-            emit_order(context, self.parts)
+            emit_order(self.context, self.parts)
         self.linear("o", tokens, ResidualEmitter)
         self.release("attention_output")
         if self.parts is not None and not self.parts.kept:
-            return context
+            return
         self.norm("mlp_norm", self.layer.mlp_norm, "residual", "mlp_input", tokens)
         for name in ("gate", "up"):
             if name in self.layer.linears:
@@ -193,14 +212,13 @@ class LayerEmitter:
         self.release("gate.y", "up.y", "up.factor")
         self.linear("down", tokens, ResidualEmitter)
         self.release("mlp_hidden")
-        return context
 
     def release(self, *names: str) -> None:
         """Free tensors and the operands made of them."""
-        made = [op.out.name for op in self.graph.ops
-                if isinstance(op, Quantize | Search) and op.source.name in names]
-        for name in [*names, *made]:
+        for name in names:
             self.tiler.release(name)
+            for made in self.prepared.inputs.get(name, ()):
+                self.tiler.release(made)
 
     def norm(
         self, name: str, parameters: NormParameters, source: str, out: str, tokens: int
@@ -285,35 +303,41 @@ class LayerEmitter:
         """Keys and values into the cache, head by head."""
         config, head_words = self.config, self.decoder.head_words
         keys, values = key_format(self.decoder), value_format(self.decoder)
-        port_bytes = config.port_bytes
+        key_stride, key_words = keys.port_stride, keys.group_bytes // config.port_bytes
+        value_stride, value_words = values.port_stride, values.group_bytes // config.port_bytes
+        blocks = value_blocks(self.decoder)
         for head in range(self.decoder.architecture.kv_heads):
             place = self.context.places["k.y"]
             for first, end in cuts(span, config.lanes):
                 block, slot = divmod(span.position + first, config.lanes)
                 self.context.emit(
                     Opcode.APPEND, f"k.append.{head}", f"{CACHE}keys.{head}",
-                    port_stride=keys.port_stride, slot=slot, tokens=end - first,
-                    offset=block * keys.groups * keys.group_bytes // port_bytes,
+                    port_stride=key_stride, slot=slot, tokens=end - first,
+                    offset=block * keys.groups * key_words,
                     words=head_words, source=place.start + first * place.stride + head * head_words,
                     stride=place.stride, group_rounds=keys.group_rounds,
-                    group_words=keys.group_bytes // port_bytes, transpose=0)
+                    group_words=key_words, transpose=0)
             place = self.context.places["v.y"]
-            for part, (w0, w1) in enumerate(value_blocks(self.decoder)):
+            for part, (w0, w1) in enumerate(blocks):
                 for first, end in cuts(span, config.group_max):
                     group, slot = divmod(span.position + first, config.group_max)
                     self.context.emit(
                         Opcode.APPEND, f"v.append.{head}", f"{CACHE}values.{head}.{part}",
-                        port_stride=values.port_stride, slot=slot, tokens=end - first,
-                        offset=group * values.group_bytes // port_bytes, words=w1 - w0,
+                        port_stride=value_stride, slot=slot, tokens=end - first,
+                        offset=group * value_words, words=w1 - w0,
                         source=place.start + first * place.stride + head * head_words + w0,
                         stride=place.stride, group_rounds=values.group_rounds,
-                        group_words=values.group_bytes // port_bytes, transpose=1)
+                        group_words=value_words, transpose=1)
+
+    def attention_stages(self, span: Span) -> AttentionStages:
+        """Attention's own room, and that of its results."""
+        self.context.place("attention_output")
+        return AttentionStages(self.decoder, self.layer.attention, self.context, span,
+                               scored=self.parts is not None)
 
     def attention(self, span: Span) -> None:
         """Scores and softmax of a head run beside the mixture of the head before it."""
-        self.context.place("attention_output")
-        stages = AttentionStages(self.decoder, self.layer.attention, self.context, span,
-                                 scored=self.parts is not None)
+        stages = self.attention_stages(span)
         pending = None
         for head in range(self.decoder.architecture.kv_heads):
             for first in range(0, span.tokens, stages.tile):

@@ -11,7 +11,6 @@ from compiler.image.access import operand_rows
 from compiler.image.layout import align, pack_centroids, pack_parameters, pad_axis
 from compiler.image.records import RecordFormat, pack_records
 from compiler.image.weights import WeightFormat, pack_weights
-from compiler.ir.graph import producers
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Dequantize, Quantize, Search
 from compiler.lower.allocate import OutOfSpaceError
@@ -81,7 +80,7 @@ class LinearEmitter:
                    DRAIN_WORDS_MAX // self.block_words)
         if not most:
             raise OutOfSpaceError("accumulator (accumulator_words)", context.tokens,
-                             config.accumulator_words)
+                             config.accumulator_words, 0)
         if isinstance(matmul, SimdMatmul):
             self.check_simd(matmul)
             self.tiles = column_tiles(self.blocks, self.blocks, most, 1)
@@ -107,7 +106,7 @@ class LinearEmitter:
                                    "lut2d or simd there")
             length, entries = matmul.codebooks.shape[3], matmul.codebooks.shape[2]
         else:
-            search = producers(self.context.graph)[matmul.codes.name]
+            search = self.context.made[matmul.codes.name]
             assert isinstance(search, Search)
             length, entries = search.centroids.shape[2], matmul.tables.shape[3]
             if search.l2 and not config.l2_search:
@@ -168,13 +167,16 @@ class LinearEmitter:
                 return groups
             groups -= 1
         if gather and self.context.tokens > 1:
-            raise OutOfSpaceError("table buffer (table_words)", needed, self.config.table_words)
+            raise OutOfSpaceError("table buffer (table_words)", needed, self.config.table_words,
+                                  0)
         raise CompileError(f"{matmul.name}: the rows of one column group take {needed} words, the "
                            f"table buffer of hardware {self.config.name} has "
                            f"{self.config.table_words} (table_words)")
 
     def emit(self, tokens: int) -> None:
         """Emit all column tiles for ``tokens`` tokens."""
+        if self.context.dry and not self.streams_codes:
+            return
         for first, last in self.tiles:
             if isinstance(self.matmul, LutMatmul):
                 self.emit_searched(self.matmul, tokens, first, last)
@@ -189,6 +191,13 @@ class LinearEmitter:
                     self.emit_simd(self.matmul, tokens, (first, last), operand)
             self.emit_drain(tokens, first, last)
             self.context.bank ^= 1
+
+    @property
+    def streams_codes(self) -> bool:
+        """Whether codes are searched part by part, each in room of its own."""
+        matmul = self.matmul
+        return (isinstance(matmul, LutMatmul)
+                and self.context.operands[matmul.codes.name].start is None)
 
     def emit_searched(self, matmul: LutMatmul, tokens: int, first: int, last: int) -> None:
         """SEARCH where the codes are not in the store yet, and LUT, part by part."""
@@ -218,7 +227,7 @@ class LinearEmitter:
     ) -> None:
         """One SEARCH of some rounds."""
         context, config = self.context, self.config
-        search = producers(context.graph)[matmul.codes.name]
+        search = context.made[matmul.codes.name]
         assert isinstance(search, Search)
         centroids, (r0, r1) = context.graph.constants[search.centroids.name], part
         place = context.places[search.source.name]
@@ -322,7 +331,7 @@ class LinearEmitter:
                               least=target.get("mode") == DrainMode.ARGMAX))
         scales = 0
         if op.peaks is not None:
-            made = producers(context.graph)[op.peaks.name]
+            made = context.made[op.peaks.name]
             assert isinstance(made, Quantize)
             scales = context.operands[made.out.name].scales
         context.emit(

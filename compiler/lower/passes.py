@@ -19,9 +19,10 @@ from compiler.ir.matmul import SimdMatmul
 from compiler.ir.ops import Dequantize, Quantize, Tensor
 from compiler.lower.attention import CACHE, SHARED, Span
 from compiler.lower.context import Place
-from compiler.lower.layer import ArgmaxEmitter, LayerEmitter
+from compiler.lower.layer import ArgmaxEmitter
 from compiler.lower.linear import Lowering
-from compiler.lower.tile import Tiler
+from compiler.lower.stages import LayerStages, Stage
+from compiler.lower.tile import Tiler, prepare_graph
 from compiler.lower.tokens import assign_tokens
 from compiler.quant.quantized import QuantizedLinear, SearchInput
 from hw.config import HardwareConfig
@@ -57,6 +58,12 @@ class Program:
         return [task.op for task in self.tasks]
 
 
+def copies(first: int, last: int) -> list[int]:
+    """Layers of a run that stand for all of it when tokens are assigned."""
+    count = min(last - first, COPIES)
+    return [first, *range(first + 1, first + count - 1), last - 1][:count]
+
+
 def input_words(linear: QuantizedLinear, config: HardwareConfig) -> int:
     """Vector words that a linear reads of each token."""
     if isinstance(linear.input, SearchInput):
@@ -79,21 +86,43 @@ def head_graph(decoder: QuantizedDecoder) -> Graph:
     return lowering.builder.graph()
 
 
+class PassGraphs:
+    """Graphs of a decoder's head and layers for emitters of any number of tokens.
+
+    words: of a row of the normalized residual. kept: layers whose graphs, which hold the weights,
+    and instructions are kept for the next time.
+    """
+
+    def __init__(self, decoder: QuantizedDecoder, words: int, kept: int) -> None:
+        self.decoder, self.words, self.kept = decoder, words, kept
+        self.head = prepare_graph(head_graph(decoder), decoder.hardware)
+        self.made: dict[int, LayerStages] = {}
+
+    def layer(self, layer: QuantizedLayer) -> LayerStages:
+        """A layer's emitter."""
+        if id(layer) not in self.made:
+            while len(self.made) >= self.kept:
+                del self.made[next(iter(self.made))]
+            self.made[id(layer)] = LayerStages(self.decoder, layer, self.words)
+        return self.made[id(layer)]
+
+
 class PassEmitter:
     """Emits passes of at most ``tokens_max`` tokens; regions are named, not yet placed.
 
-    constants: what the regions of a layer and the shared ones hold, filled while emitting.
+    words: of a row of the normalized residual. shared: what the shared regions hold, filled while
+    emitting.
     """
 
     def __init__(
-        self, decoder: QuantizedDecoder, tokens_max: int, words: int, token_lines: int
+        self, decoder: QuantizedDecoder, tokens_max: int, graphs: PassGraphs, token_lines: int
     ) -> None:
         self.decoder, self.tokens_max = decoder, tokens_max
         self.config = decoder.hardware
         self.token_lines = token_lines
-        self.residual = Place(0, 2 * words)
+        self.graphs, self.residual = graphs, Place(0, 2 * graphs.words)
         self.shared: dict[str, Callable[[], bytes]] = {}
-        self.head = head_graph(decoder)
+        self.heads: dict[int, tuple[list[Task], int]] = {}
 
     def embed(self, span: Span) -> list[Task]:
         """Embedding rows of the tokens into the residual."""
@@ -110,20 +139,44 @@ class PassEmitter:
                     "shift": self.decoder.position_shift}))
         return tasks
 
+    def stages(self, layer: QuantizedLayer, span: Span) -> list[Stage]:
+        """Stages of a layer."""
+        return self.graphs.layer(layer).emit(self.tokens_max, span)
+
     def layer(self, layer: QuantizedLayer, span: Span) -> LayerTasks:
         """Instructions of a layer, and what its own constant regions hold."""
-        emitter = LayerEmitter(self.decoder, layer, self.tokens_max, self.residual)
-        context = emitter.emit(span)
-        self.shared |= {name: make for name, make in context.constants.items()
-                        if name.startswith(SHARED)}
-        return context.tasks, {name: make for name, make in context.constants.items()
-                               if not name.startswith(SHARED)}
+        tasks: list[Task] = []
+        constants: dict[str, Callable[[], bytes]] = {}
+        for stage in self.stages(layer, span):
+            tasks += stage.tasks
+            for name, make in stage.constants.items():
+                (self.shared if name.startswith(SHARED) else constants).setdefault(name, make)
+        return tasks, constants
+
+    def check(self, layer: QuantizedLayer, span: Span) -> None:
+        """Raise OutOfSpaceError when the stores are too small for a layer."""
+        self.graphs.layer(layer).check(self.tokens_max, span)
 
     def next_token(self, span: Span) -> list[Task]:
         """Final norm, head and the largest logit's token for the last token of a pass."""
-        decoder, config = self.decoder, self.config
-        words = self.residual.stride // 2
-        tiler = Tiler(self.head, config, 1)
+        return [*self.head(span.tokens), self.token_store(span)]
+
+    def token_store(self, span: Span) -> Task:
+        """STORE of the result of `head` as the token behind a pass."""
+        return Task(opcode=Opcode.STORE, op="next_token", region=f"tokens@{span.end}",
+                    fields={"source": self.heads[span.tokens][1], "words": 1})
+
+    def head(self, tokens: int) -> list[Task]:
+        """Final norm, head and the largest logit for the last token of a pass of so many."""
+        if tokens not in self.heads:
+            self.heads[tokens] = self.emit_head(tokens)
+        return self.heads[tokens][0]
+
+    def emit_head(self, tokens: int) -> tuple[list[Task], int]:
+        """Instructions of `head`, and the word of its result."""
+        decoder, config, head = self.decoder, self.config, self.graphs.head
+        words = self.graphs.words
+        tiler = Tiler(head, config, 1)
         context = tiler.context
         context.words = {**context.words, "head_input": words}
         used = self.residual.stride * self.tokens_max
@@ -131,7 +184,7 @@ class PassEmitter:
         context.vector.pointer = used
         place = context.place("head_input")
         parameters = decoder.final_norm
-        last = self.residual.start + (span.tokens - 1) * self.residual.stride
+        last = self.residual.start + (tokens - 1) * self.residual.stride
         self.shared[f"{SHARED}final_norm"] = lambda: pack_norm(
             parameters.weight, parameters.bias, parameters.shift, parameters.inverse,
             parameters.epsilon, len(parameters.weight), words, config)
@@ -140,19 +193,17 @@ class PassEmitter:
             source=last, stride=self.residual.stride, head_stride=0, destination=place.start,
             destination_stride=words, destination_head_stride=0, wide=1,
             center=int(parameters.center))
-        quantize = next(op for op in self.head.ops if isinstance(op, Quantize))
-        matmul = next(op for op in self.head.ops if isinstance(op, SimdMatmul))
-        dequantize = next(op for op in self.head.ops if isinstance(op, Dequantize))
+        quantize = next(op for op in head.graph.ops if isinstance(op, Quantize))
+        matmul = next(op for op in head.graph.ops if isinstance(op, SimdMatmul))
+        dequantize = next(op for op in head.graph.ops if isinstance(op, Dequantize))
         tiler.emit_quantize(quantize, 1)
         context.places["next_token"] = result = Place(context.vector.allocate(1), 1)
         ArgmaxEmitter(context, matmul, dequantize).emit(1)
-        context.emit(Opcode.STORE, "next_token", f"tokens@{span.end}", source=result.start,
-                     words=1)
         for name, make in context.constants.items():
             self.shared[SHARED + name.removeprefix(SHARED)] = make
         return [dataclasses.replace(task, region=SHARED + task.region)
                 if task.region in context.constants and not task.region.startswith(SHARED)
-                else task for task in context.tasks]
+                else task for task in context.tasks], result.start
 
     def transfer(self, opcode: Opcode, span: Span) -> Task:
         """LOAD or STORE of the residual from or to the scratch region."""
@@ -221,12 +272,10 @@ class Linker:
         spans: list[tuple[int, int, int, int, int]] = []
         placed += [self.place(task, None) for task in prefix]
         for first, last, tasks in layers:
-            count = min(last - first, COPIES)
-            indices = [first, *range(first + 1, first + count - 1), last - 1][:count]
-            start = len(placed)
+            indices, start = copies(first, last), len(placed)
             for index in indices:
                 placed += [self.place(task, index) for task in tasks]
-            spans.append((start, len(tasks), count, first, last))
+            spans.append((start, len(tasks), len(indices), first, last))
         placed += [self.place(task, None) for task in suffix]
         assigned = assign_tokens(placed, self.resolved, self.config)
         return Program(self.fold(assigned, spans), self.resolved)

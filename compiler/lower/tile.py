@@ -20,7 +20,7 @@ from compiler.image.layout import (
 from compiler.image.program import Task
 from compiler.ir.graph import Graph, producers
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
-from compiler.ir.ops import Activate, Dequantize, Load, Quantize, Search, Store
+from compiler.ir.ops import Activate, Dequantize, Load, Op, Quantize, Search, Store
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.context import Context, Operand
 from compiler.lower.matmul import LinearEmitter
@@ -111,13 +111,41 @@ def last_uses(graph: Graph) -> dict[int, list[str]]:
     return result
 
 
+@dataclass(frozen=True)
+class PreparedGraph:
+    """A graph and what tiling asks of it, whatever the tokens of a tile.
+
+    words: vector words of a row, by tensor; made: operation that makes a tensor; last: tensors
+    that nothing reads behind an operation. inputs: prepared inputs that are made of a tensor;
+    results: of linears, by name.
+    """
+
+    graph: Graph
+    words: Mapping[str, int]
+    made: Mapping[str, Op]
+    last: Mapping[int, Sequence[str]]
+    inputs: Mapping[str, Sequence[str]]
+    results: Mapping[str, Dequantize]
+
+
+def prepare_graph(graph: Graph, config: HardwareConfig) -> PreparedGraph:
+    """What `Tiler` takes."""
+    inputs: dict[str, list[str]] = {}
+    for op in graph.ops:
+        if isinstance(op, Quantize | Search):
+            inputs.setdefault(op.source.name, []).append(op.out.name)
+    return PreparedGraph(
+        graph, row_words(graph, config), producers(graph), last_uses(graph), inputs,
+        {op.out.name.removesuffix(".y"): op for op in graph.ops if isinstance(op, Dequantize)})
+
+
 class Tiler:
     """One attempt to emit the whole graph with a fixed number of tokens a tile."""
 
-    def __init__(self, graph: Graph, config: HardwareConfig, tokens: int) -> None:
-        self.graph, self.config = graph, config
-        self.context = Context(graph, config, tokens, row_words(graph, config))
-        self.made, self.last = producers(graph), last_uses(graph)
+    def __init__(self, prepared: PreparedGraph, config: HardwareConfig, tokens: int) -> None:
+        self.graph, self.config = prepared.graph, config
+        self.made, self.last = prepared.made, prepared.last
+        self.context = Context(self.graph, config, tokens, prepared.words, self.made)
         self.inputs: dict[str, bytes] = {}
         self.outputs: dict[str, int] = {}
         self.input_tiles: list[TensorTile] = []
@@ -126,7 +154,7 @@ class Tiler:
     def emit(self, first: int, last: int) -> None:
         """Emit all operations for tokens ``first..last-1``; raises OutOfSpaceError."""
         context, tokens = self.context, last - first
-        for store in (context.vector, context.store, context.alphas, context.scales):
+        for store in context.stores:
             store.reset()
         for index, op in enumerate(self.graph.ops):
             if isinstance(op, Load):
@@ -271,11 +299,11 @@ def emit_graph(graph: Graph, config: HardwareConfig) -> Tiler:
     Constants are not packed yet. Raises CompileError in one line when the hardware cannot hold or
     run an operation.
     """
-    total = token_count(graph)
+    total, prepared = token_count(graph), prepare_graph(graph, config)
     parts = -(-total // config.tokens_max)
     while True:
         size = -(-total // parts)
-        tiler = Tiler(graph, config, size)
+        tiler = Tiler(prepared, config, size)
         try:
             for span in np.array_split(np.arange(total), parts):
                 tiler.emit(int(span[0]), int(span[-1]) + 1)

@@ -15,7 +15,7 @@ from compiler.lower.context import Place
 from compiler.lower.layer import ResidualEmitter
 from compiler.lower.linear import Lowering
 from compiler.lower.matmul import LinearEmitter
-from compiler.lower.tile import Tiler
+from compiler.lower.tile import Tiler, prepare_graph
 from compiler.mixed.counters import Timing, instruction_counters
 from compiler.quant.quantized import QuantizedLinear, SearchInput
 from hw.config import HardwareConfig
@@ -52,7 +52,7 @@ def linear_tasks(
         inputs = int((source.order >= 0).sum())
     lowering = Lowering({})
     lowering.linear("linear", linear, Tensor("x", (tokens_max, inputs)))
-    tiler = Tiler(lowering.builder.graph(), config, tokens_max)
+    tiler = Tiler(prepare_graph(lowering.builder.graph(), config), config, tokens_max)
     context = tiler.context
     context.place("x")
     (op,) = (op for op in tiler.graph.ops if isinstance(op, Dequantize))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.fixed import Ints
 from hw.isa import ENGINE_OF, Opcode
 from sim.estimate import rows as row_of
-from sim.estimate.plan import PlannedPass
+from sim.estimate.jit import compiled
 from sim.estimate.program import Timeline
 from sim.estimate.timeline import BEGAN, CAUSE, COMPLETED, WAITED, aux_place
+
+if TYPE_CHECKING:
+    from sim.estimate.packed import Shapes
+    from sim.estimate.plan import PlannedPass
+
+Floats = NDArray[np.float64]
 
 DISPATCH = "instruction fetch"
 BOUNDS = {
@@ -44,20 +51,6 @@ class Operation:
         """The port where words were missing for more than half of the time, else the unit."""
         return self.port if 2 * self.missing_cycles > self.busy_cycles else self.unit
 
-    def times(self, factor: float) -> Operation:
-        """So many of it."""
-        return replace(self, instructions=self.instructions * factor,
-                       busy_cycles=self.busy_cycles * factor,
-                       missing_cycles=self.missing_cycles * factor)
-
-    def joined(self, other: Operation | None) -> Operation:
-        """Both together."""
-        if other is None:
-            return self
-        return replace(self, instructions=self.instructions + other.instructions,
-                       busy_cycles=self.busy_cycles + other.busy_cycles,
-                       missing_cycles=self.missing_cycles + other.missing_cycles)
-
 
 def repeats(rows: Ints) -> Ints:
     """How often each stored instruction runs."""
@@ -87,40 +80,60 @@ def bounds_of(opcode: Opcode) -> tuple[str, str]:
     return ("aux port" if aux_place(int(opcode)) >= 0 else name), name
 
 
-def pass_operations(item: PlannedPass, timeline: Timeline) -> list[Operation]:
-    """Operations of a pass."""
-    weights = timeline.weights(item.rows)
-    spent = (timeline.steps[:, COMPLETED] - timeline.steps[:, BEGAN] + 1) * weights
-    missing = timeline.steps[:, WAITED] * weights
-    found: dict[str, Operation] = {}
-    for step, place in enumerate(timeline.index):
-        opcode, name = Opcode(int(item.rows[place, row_of.OPCODE])), short_name(item.ops[place])
-        port, unit = bounds_of(opcode)
-        one = Operation(
-            name=name, engine=ENGINE_OF[opcode].name.lower(), instructions=float(weights[step]),
-            busy_cycles=float(spent[step]), missing_cycles=float(missing[step]), port=port,
-            unit=unit)
-        found[name] = one.joined(found.get(name))
-    return list(found.values())
+def operation_sums(item: PlannedPass, timeline: Timeline) -> Floats:
+    """By number of the operation: its instructions, cycles, and those without words."""
+    weights, steps, size = timeline.weights, timeline.steps, len(item.known.names)
+    numbers = item.names[timeline.index]
+    return np.stack([
+        np.bincount(numbers, each, size) for each in (
+            weights, (steps[:, COMPLETED] - steps[:, BEGAN] + 1) * weights,
+            steps[:, WAITED] * weights)])
 
 
-def path_cycles(item: PlannedPass, timeline: Timeline) -> dict[str, float]:
-    """Cycles by operation along the chain of instructions that ends the program.
+def operations(sums: Floats, known: Shapes) -> list[Operation]:
+    """Operations that ran, those that kept their engine busy longest first.
+
+    sums: of `operation_sums`.
+    """
+    result = []
+    for (name, opcode), (instructions, busy, missing) in zip(
+            known.operations(), sums.T.tolist(), strict=True):
+        if instructions:
+            port, unit = bounds_of(opcode)
+            result.append(Operation(
+                name=name, engine=ENGINE_OF[opcode].name.lower(), instructions=instructions,
+                busy_cycles=busy, missing_cycles=missing, port=port, unit=unit))
+    return sorted(result, key=lambda one: -one.busy_cycles)
+
+
+@compiled
+def walk(steps: Ints, weights: Ints, numbers: Ints, path: Ints) -> None:
+    """Add up the critical path by operation, the last number for what is left.
+
+    numbers: operation of every executed instruction.
+    """
+    rest, step = len(path) - 1, 0
+    for other in range(len(steps)):
+        if steps[other, COMPLETED] > steps[step, COMPLETED]:
+            step = other
+    end = steps[step, COMPLETED] + 1
+    while step >= 0:
+        begin, done = min(steps[step, BEGAN], end), min(steps[step, COMPLETED] + 1, end)
+        path[numbers[step]] += (done - begin) * weights[step]
+        path[rest] += (end - done) * weights[step]
+        # Without a completion that it waited for, the one handed out before it stands behind it.
+        cause, end = steps[step, CAUSE], begin
+        step = cause if cause >= 0 else step - 1
+    path[rest] += end
+
+
+def path_sums(item: PlannedPass, timeline: Timeline) -> Ints:
+    """Cycles by number of the operation along the chain of instructions that ends the program.
 
     Each cycle counts once: for an instruction of the chain from when it began until the next one
-    of the chain did, at most until it was complete. What is left is instruction fetch and hand-out.
+    of the chain did, at most until it was complete. What is left is instruction fetch and hand-out,
+    the last number.
     """
-    steps, weights = timeline.steps, timeline.weights(item.rows)
-    path: dict[str, float] = defaultdict(float)
-    step = int(np.argmax(steps[:, COMPLETED]))
-    end = int(steps[step, COMPLETED]) + 1
-    while step >= 0:
-        begin, weight = min(int(steps[step, BEGAN]), end), float(weights[step])
-        done = min(int(steps[step, COMPLETED]) + 1, end)
-        path[short_name(item.ops[timeline.index[step]])] += (done - begin) * weight
-        path[DISPATCH] += (end - done) * weight
-        # Without a completion that it waited for, the one handed out before it stands behind it.
-        cause, end = int(steps[step, CAUSE]), begin
-        step = cause if cause >= 0 else step - 1
-    path[DISPATCH] += end
-    return dict(path)
+    path = np.zeros(len(item.known.names) + 1, np.int64)
+    walk(timeline.steps, timeline.weights, item.names[timeline.index], path)
+    return path

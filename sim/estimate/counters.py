@@ -16,7 +16,7 @@ from hw.control.fetch import LINE_INSTRUCTIONS
 from hw.isa import LINE_BYTES, DrainMode, Opcode
 from hw.units.header_line import header_words
 from sim.estimate import rows as row_of
-from sim.estimate.machine import TABLE_WORDS, machine
+from sim.estimate.machine import table_words
 
 Fields = Mapping[str, int]
 
@@ -70,7 +70,7 @@ def other_counters(opcode: Opcode, fields: Fields, config: HardwareConfig) -> di
         steps = config.word_elements // config.activation_lanes
         return {"activate_steps": moved * steps, "vector_reads": moved * (1 + fields["gated"]),
                 "vector_writes": moved,
-                "read_words_aux": header_words(config) + int(machine(config)[TABLE_WORDS])}
+                "read_words_aux": header_words(config) + table_words(config)}
     return _softmax(fields, config) if opcode == Opcode.SOFTMAX else {}
 
 

@@ -15,7 +15,8 @@ import hw
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-COMPILED = ("port", "linear", "aux_engines", "engines", "timeline", "machine", "rows")
+COMPILED = ("port", "linear", "aux_engines", "engines", "timeline", "machine", "rows",
+            "state", "packed", "hazards", "breakdown")
 """Modules with compiled functions or with constants that these take over."""
 CIRCUIT = ("isa.py", "control/*.py", "golden/*.py", "memory/*.py", "units/*.py")
 """Files of the circuit whose constants they take over."""
@@ -36,9 +37,16 @@ def source_stamp() -> str:
 
 
 def compiled(function: Function) -> Function:
-    """The function, compiled by numba when first called and kept on disk.
+    """The function, compiled by numba when first called and kept on disk where there is a place.
 
-    Its name there carries the stamp, as numba looks at the function's own file only.
+    Its name there carries the stamp, as numba looks at the function's own file only. Arrays are not
+    counted as references (``_nrt``), which would take most of the time: a compiled function makes
+    none, it works on those that it is given.
     """
     function.__qualname__ += f"_{source_stamp()}"
-    return cast(Function, njit(cache=True, error_model="numpy")(function))
+    options = {"error_model": "numpy", "_nrt": False}
+    try:
+        return cast(Function, njit(cache=True, **options)(function))
+    except RuntimeError:
+        # Neither beside the module nor in the user's folder can anything be kept.
+        return cast(Function, njit(**options)(function))

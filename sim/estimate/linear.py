@@ -78,8 +78,11 @@ def lut(
     while number < rounds:
         number += 1
         loaded = free_before
-        for _ in range(machine[of.RECORDS]):
-            if gather:
+        if not gather:
+            loaded = take_all(
+                port, offered, taken, answered, free_before, machine[of.RECORDS] * record)
+        else:
+            for _ in range(machine[of.RECORDS]):
                 for token in range(row[row_of.ROWS] + 1):
                     indices = token == row[row_of.ROWS]
                     sent = row[row_of.EXTRA] if indices else row[row_of.PARTS]
@@ -91,8 +94,6 @@ def lut(
                     send = at.command(port, send, memory + place, sent) + GATHER_CYCLES
                     loaded = take_all(port, offered, taken, answered, free_before, sent)
                 memory += row[row_of.LIMIT]
-            else:
-                loaded = take_all(port, offered, taken, answered, free_before, record)
         begin = max(loaded + 1, issued)
         waited += begin - issued
         issued = begin + length

@@ -49,12 +49,17 @@ def machine(config: HardwareConfig) -> Ints:
         SUM_LEVELS: 1 + _levels(config.word_elements, FAN_IN),
         ACTIVATE_STEPS: config.word_elements // config.activation_lanes,
         TABLE_ENTRIES: config.port_bits // TABLE_ENTRY.size,
-        TABLE_WORDS: SEGMENTS * TABLE_ENTRY.size // config.port_bits,
+        TABLE_WORDS: table_words(config),
     }
     result = np.zeros(MACHINE_FIELDS, np.int64)
     for field, value in values.items():
         result[field] = value
     return result
+
+
+def table_words(config: HardwareConfig) -> int:
+    """Port words of a function table's entries."""
+    return SEGMENTS * int(TABLE_ENTRY.size) // config.port_bits
 
 
 def _levels(values: int, fan_in: int) -> int:

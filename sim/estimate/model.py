@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +10,19 @@ import numpy as np
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.lower.attention import Span
 from hw.config import HardwareConfig
-from hw.isa import Engine, Opcode
-from hw.register_map import counters as counter_names
+from hw.fixed import Ints
+from hw.isa import Engine
 from sim.estimate import rows as row_of
-from sim.estimate.breakdown import Operation, pass_operations, path_cycles, repeats
-from sim.estimate.counters import counters_of, fetch_words
+from sim.estimate.breakdown import (
+    DISPATCH,
+    Floats,
+    Operation,
+    operation_sums,
+    operations,
+    path_sums,
+    repeats,
+)
+from sim.estimate.counters import fetch_words
 from sim.estimate.plan import PlannedPass, Planner
 from sim.estimate.program import Circuit, Timeline
 from sim.estimate.timeline import BEGAN, COMPLETED
@@ -25,8 +32,6 @@ SAMPLES = 5
 """Passes of a kind that are worked out; cycles of those between follow the line between them."""
 ITERATIONS = 4
 """Iterations of a loop over layers that are worked out."""
-NOT_MODELLED = ("waiting_", "prefetched_words")
-"""Counters of the circuit that the model does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,78 +68,94 @@ def sample_weights(positions: Sequence[int], chosen: Sequence[int]) -> list[floa
             for unit in np.eye(len(chosen))]
 
 
-def chosen_of(count: int, most: int = SAMPLES) -> list[int]:
+def chosen_of(count: int, most: int) -> list[int]:
     """At most ``most`` of ``count`` places, evenly spread, the ends included."""
     if count <= most:
         return list(range(count))
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
-def pass_counters(
-    item: PlannedPass, timeline: Timeline, config: HardwareConfig
-) -> Counter[str]:
-    """Counters of a pass as the circuit's, without waiting cycles and prefetched words."""
-    total: Counter[str] = Counter(dict.fromkeys(
-        (name for name in counter_names(config) if not name.startswith(NOT_MODELLED)), 0))
-    total["cycles"] = timeline.cycles
-    times = repeats(item.rows)
-    for task, count in zip(item.tasks, times, strict=False):
-        if task.opcode == Opcode.LOOP:
-            continue
-        for name, value in counters_of(task.opcode, task.fields, config).items():
-            total[name] += value * int(count)
-    total["read_words_aux"] += fetch_words(int(times[:len(item.tasks)].sum()), config)
-    weights = timeline.weights(item.rows)
+def sampled(spans: Sequence[Span], last: int, samples: int) -> list[tuple[int, float]]:
+    """Passes that are worked out, and how many each stands for.
+
+    The last one of a prompt, which gives a token and can be shorter, stands for itself.
+    """
+    alike = [span for span in spans
+             if (span.tokens, span.end >= last) == (spans[0].tokens, spans[0].end >= last)]
+    apart = range(len(alike), len(spans))
+    chosen = chosen_of(len(alike), max(2, samples - len(apart)))
+    weights = sample_weights(range(len(alike)), chosen)
+    return [*zip(chosen, weights, strict=True), *((number, 1.0) for number in apart)]
+
+
+def pass_counters(item: PlannedPass, timeline: Timeline) -> Ints:
+    """Counters of a pass as the circuit's, by column of `Shapes`."""
+    known, times = item.known, repeats(item.rows)[:-1]
+    ran = item.shapes >= 0
+    by_shape = np.bincount(item.shapes[ran], times[ran], len(known.counted)).astype(np.int64)
+    there = np.flatnonzero(by_shape)
+    total: Ints = by_shape[there] @ np.stack([known.counted[number] for number in there])
+    total[known.columns["cycles"]] = timeline.cycles
+    total[known.columns["read_words_aux"]] += fetch_words(int(times.sum()), known.config)
     spent = timeline.steps[:, COMPLETED] - timeline.steps[:, BEGAN] + 1
     engines = item.rows[timeline.index, row_of.ENGINE]
+    busy = np.bincount(engines, spent * timeline.weights, len(Engine))
     for engine in Engine:
-        mine = engines == engine
-        total[f"busy_{engine.name.lower()}"] = int((spent * weights)[mine].sum())
+        total[known.columns[f"busy_{engine.name.lower()}"]] = int(busy[engine])
+    return total
+
+
+def weighted(parts: Sequence[tuple[float, Floats]], size: int) -> Floats:
+    """Sum of arrays, each so many times, filled up to ``size``."""
+    total = np.zeros((*parts[0][1].shape[:-1], size))
+    for weight, part in parts:
+        total[..., :part.shape[-1]] += part * weight
     return total
 
 
 def phase(
-    planner: Planner, circuit: Circuit, spans: Sequence[Span], last: int
+    planner: Planner, circuit: Circuit, spans: Sequence[Span], last: int, samples: int
 ) -> PhaseEstimate:
     """Estimate of consecutive passes; those that end behind ``last`` positions give a token."""
-    chosen = chosen_of(len(spans))
-    weights = sample_weights(range(len(spans)), chosen)
-    cycles, tokens = 0.0, sum(span.tokens for span in spans)
-    counters: dict[str, float] = defaultdict(float)
-    operations: dict[str, Operation] = {}
-    path: dict[str, float] = defaultdict(float)
-    contexts = []
-    for number, weight in zip(chosen, weights, strict=True):
+    contexts, cycles, rest, known = [], 0.0, 0.0, planner.shapes
+    counters, sums, paths = [], [], []
+    for number, weight in sampled(spans, last, samples):
         span = spans[number]
         item = planner.planned(span, span.end >= last)
         timeline = circuit.run(item.rows, item.place, ITERATIONS)
         contexts.append((span.position, timeline.cycles))
         cycles += weight * timeline.cycles
-        for name, value in pass_counters(item, timeline, planner.config).items():
-            counters[name] += value * weight
-        for operation in pass_operations(item, timeline):
-            known = operations.get(operation.name)
-            operations[operation.name] = operation.times(weight).joined(known)
-        for name, spent in path_cycles(item, timeline).items():
-            path[name] += spent * weight
+        counters.append((weight, pass_counters(item, timeline)))
+        sums.append((weight, operation_sums(item, timeline)))
+        path = path_sums(item, timeline)
+        paths.append((weight, path[:-1]))
+        rest += float(path[-1]) * weight
+    spent = dict(zip(known.names, weighted(paths, len(known.names)).tolist(), strict=True))
+    spent[DISPATCH] = rest
     return PhaseEstimate(
-        passes=len(spans), tokens=tokens, cycles=cycles, counters=dict(counters),
-        operations=sorted(operations.values(), key=lambda one: -one.busy_cycles),
-        path=dict(sorted(path.items(), key=lambda one: -one[1])), contexts=contexts)
+        passes=len(spans), tokens=sum(span.tokens for span in spans), cycles=cycles,
+        counters=dict(zip(known.columns, weighted(counters, len(known.columns)).tolist(),
+                          strict=True)),
+        operations=operations(weighted(sums, len(known.names)), known),
+        path={name: spent[name] for name in sorted(spent, key=lambda name: -spent[name])
+              if spent[name]}, contexts=contexts)
 
 
 def estimate(
-    decoder: QuantizedDecoder, memory: MemoryModel, prefill: int, decode: int
+    decoder: QuantizedDecoder, memory: MemoryModel, prefill: int, decode: int,
+    samples: int = SAMPLES,
 ) -> Estimate:
     """Prefill of a prompt, whose last pass gives a token, and ``decode`` more tokens.
 
-    decoder: a structural one will do (`compiler.structure`). Raises CompileError where the hardware
-    cannot hold it.
+    decoder: a structural one will do (`compiler.structure`). samples: passes of a kind that are
+    worked out at most, 2 or more; fewer are faster and less exact between them. Raises CompileError
+    where the hardware cannot hold it.
     """
     planner = Planner(decoder, prefill, decode + 1)
     circuit = Circuit.of(planner.config, memory)
     passes = [span for span in planner.spans if span.end <= prefill]
     steps = planner.spans[len(passes):]
     return Estimate(
-        hardware=planner.config, memory=memory, prefill=phase(planner, circuit, passes, prefill),
-        decode=phase(planner, circuit, steps, prefill) if steps else None)
+        hardware=planner.config, memory=memory,
+        prefill=phase(planner, circuit, passes, prefill, samples),
+        decode=phase(planner, circuit, steps, prefill, samples) if steps else None)

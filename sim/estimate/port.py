@@ -1,10 +1,11 @@
 """A read port in time: read master, external memory, queue (`hw.memory.axi_read_master`).
 
 A port is a row of integers with the fields below, the cycles in which the words of the burst under
-way are offered to the client (where they are not one each cycle), and two rings: the cycle in which
-a word is taken, and the one in which the memory answers a burst's last word. Bursts are worked out
-when their words are wanted; what delays them, earlier words that still fill the queue, is known by
-then.
+way are offered to the client (where they are not one each cycle), and two rings: runs of words that
+are taken one each cycle, as number and cycle of the first one, and the cycles in which the memory
+answers a burst's last word. Bursts are worked out when their words are wanted; what delays them,
+earlier words that still fill the queue, is known by then. No step takes longer for more words where
+words come one each cycle.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from sim.records import OUTSTANDING_MAX, MemoryModel
 
 (DEPTH, BEATS, LATENCY, OUTSTANDING, RATE_WORDS, RATE_CYCLES, ROW_SHIFT, ROW_MISS,
  REFRESH_INTERVAL, REFRESH, ISSUED, TAKEN, LAST_ISSUE, LAST_ACCEPT, BURSTS, LAST_ANSWER, CREDIT,
- FOLLOWING, COMMAND, ADDRESS, REMAINING, LAST_TAKE, FIRST, EVEN, BURST) = range(25)
-PORT_FIELDS = 25
+ FOLLOWING, COMMAND, ADDRESS, REMAINING, LAST_TAKE, FIRST, EVEN, REFRESHED, BURST, RUNS,
+ ASKED) = range(28)
+PORT_FIELDS = 28
 BURST_RING = 2 * OUTSTANDING_MAX
 BEFORE = -(1 << 40)
 """A cycle before all others."""
@@ -34,6 +36,7 @@ def read_port(config: HardwareConfig, memory: MemoryModel) -> Ints:
     rate = memory.word_rate(config)
     depth = max(4, config.read_fifo_words)
     port[DEPTH] = depth
+    # A power of two, as all three are.
     port[BEATS] = min(BEATS_MAX, PAGE_BYTES // config.port_bytes, max(1, depth // 8))
     port[LATENCY], port[OUTSTANDING] = memory.latency_cycles, memory.outstanding
     port[RATE_WORDS], port[RATE_CYCLES] = rate.numerator, rate.denominator
@@ -47,7 +50,7 @@ def read_port(config: HardwareConfig, memory: MemoryModel) -> Ints:
 
 
 def ring_words(config: HardwareConfig) -> int:
-    """Words whose cycles a port keeps: more than its queue holds."""
+    """Integers of the runs that a port keeps: more runs than its queue holds words."""
     return 4 * max(BEATS_MAX, config.read_fifo_words)
 
 
@@ -63,20 +66,42 @@ def command(port: Ints, cycle: int, address: int, words: int) -> int:
 
 
 @compiled
+def taken_in(port: Ints, taken: Ints, word: int) -> int:
+    """Cycle in which a word was taken; words asked for must not fall."""
+    mask, run, last = len(taken) // 2 - 1, port[ASKED], port[RUNS] - 1
+    while run < last and taken[2 * ((run + 1) & mask)] <= word:
+        run += 1
+    port[ASKED] = run
+    place = 2 * (run & mask)
+    return int(taken[place + 1] + word - taken[place])
+
+
+@compiled
+def took(port: Ints, taken: Ints, cycle: int, words: int) -> None:
+    """Words are taken one a cycle from ``cycle`` on."""
+    if cycle != port[LAST_TAKE] + 1:
+        place = 2 * (port[RUNS] & (len(taken) // 2 - 1))
+        taken[place], taken[place + 1] = port[TAKEN], cycle
+        port[RUNS] += 1
+    port[LAST_TAKE] = cycle + words - 1
+    port[TAKEN] += words
+
+
+@compiled
 def issue(port: Ints, offered: Ints, taken: Ints, answered: Ints) -> None:
     """Work out the next burst of the command."""
-    words = min(port[REMAINING], port[BEATS] - port[ADDRESS] % port[BEATS])
+    address, bursts, issued = port[ADDRESS], port[BURSTS], port[ISSUED]
+    words = min(port[REMAINING], port[BEATS] - (address & (port[BEATS] - 1)))
     cycle = max(port[COMMAND], port[LAST_ISSUE] + 1, port[LAST_ACCEPT])
-    room = port[ISSUED] + words - port[DEPTH]
+    room = issued + words - port[DEPTH]
     if room > 0:
-        cycle = max(cycle, taken[(room - 1) & (len(taken) - 1)] + 1)
+        cycle = max(cycle, taken_in(port, taken, room - 1) + 1)
     port[LAST_ISSUE] = cycle
     accept = cycle + 1
-    bursts = port[BURSTS]
     if bursts >= port[OUTSTANDING]:
-        accept = max(accept, answered[(bursts - port[OUTSTANDING]) % BURST_RING] + 1)
+        accept = max(accept, answered[(bursts - port[OUTSTANDING]) & (BURST_RING - 1)] + 1)
     port[LAST_ACCEPT] = accept
-    last, address, following = port[LAST_ANSWER], port[ADDRESS], port[FOLLOWING]
+    last, following = port[LAST_ANSWER], port[FOLLOWING]
     first = max(accept + max(1, port[LATENCY] - 1), last + 1)
     if address != following and (address ^ (following - 1)) >> port[ROW_SHIFT] != 0:
         first = max(first, last + 1 + port[ROW_MISS])
@@ -85,28 +110,43 @@ def issue(port: Ints, offered: Ints, taken: Ints, answered: Ints) -> None:
         waited = (period - credit + rate - 1) // rate
         first = max(first, last + 1 + waited)
         credit += waited * rate
-    interval, answer = port[REFRESH_INTERVAL], first
-    port[EVEN] = rate == period and interval == 0
-    if port[EVEN]:
-        answer += words - 1
-    else:
-        for word in range(words):
-            answer = max(answer, first + ((word + 1) * period - credit + rate - 1) // rate)
-            if interval != 0 and answer % interval < port[REFRESH]:
-                blocked = port[REFRESH] - answer % interval
-                answer += blocked
-                first += blocked
-            offered[word] = answer + MEMORY_CYCLES
-            answer += 1
-        answer -= 1
-        port[CREDIT] = credit - words * period + (answer - first + 1) * rate
-    port[FIRST] = first + MEMORY_CYCLES
-    port[LAST_ANSWER], port[FOLLOWING] = answer, address + words
-    answered[bursts % BURST_RING] = answer
+    answer = first + words
+    even = rate == period and (port[REFRESH] == 0 or (
+        first >= port[REFRESHED] + port[REFRESH]
+        and answer <= port[REFRESHED] + port[REFRESH_INTERVAL]))
+    if not even:
+        first, answer = spread(port, offered, first, words, credit)
+    port[EVEN], port[FIRST] = even, first + MEMORY_CYCLES
+    port[CREDIT] = credit - words * period + (answer - first) * rate
+    port[LAST_ANSWER], port[FOLLOWING] = answer - 1, address + words
+    answered[bursts & (BURST_RING - 1)] = answer - 1
     port[BURSTS] = bursts + 1
-    port[ISSUED] += words
+    port[BURST], port[ISSUED] = issued, issued + words
     port[ADDRESS] = address + words
     port[REMAINING] -= words
+
+
+@compiled
+def spread(port: Ints, offered: Ints, first: int, words: int, credit: int) -> tuple[int, int]:
+    """Work out the words of a burst that do not come one each cycle.
+
+    Returns the cycle of its first word without what refresh held up, and the one behind its last.
+    """
+    rate, period = port[RATE_WORDS], port[RATE_CYCLES]
+    interval, refresh, epoch = port[REFRESH_INTERVAL], port[REFRESH], port[REFRESHED]
+    answer = first
+    for word in range(words):
+        answer = max(answer, first + ((word + 1) * period - credit + rate - 1) // rate)
+        if refresh != 0:
+            if answer >= epoch + interval:
+                epoch = answer - answer % interval
+            blocked = max(0, epoch + refresh - answer)
+            answer += blocked
+            first += blocked
+        offered[word] = answer + MEMORY_CYCLES
+        answer += 1
+    port[REFRESHED] = epoch
+    return first, answer
 
 
 @compiled
@@ -114,19 +154,21 @@ def peek(port: Ints, offered: Ints, taken: Ints, answered: Ints) -> int:
     """Cycle from which the next word can be taken."""
     if port[TAKEN] == port[ISSUED]:
         issue(port, offered, taken, answered)
-        port[BURST] = port[TAKEN]
-    place = port[TAKEN] - port[BURST]
-    there = port[FIRST] + place if port[EVEN] else offered[place]
-    return int(max(there, port[LAST_TAKE] + 1))
+    return int(max(offer(port, offered, port[TAKEN]), port[LAST_TAKE] + 1))
+
+
+@compiled
+def offer(port: Ints, offered: Ints, word: int) -> int:
+    """Cycle in which a word of the burst under way is offered."""
+    place = word - port[BURST]
+    return int(port[FIRST] + place if port[EVEN] else offered[place])
 
 
 @compiled
 def take(port: Ints, offered: Ints, taken: Ints, answered: Ints, ready: int) -> int:
     """Cycle in which the next word is taken by a client that is ready from ``ready`` on."""
     cycle = max(peek(port, offered, taken, answered), ready)
-    taken[port[TAKEN] & (len(taken) - 1)] = cycle
-    port[LAST_TAKE] = cycle
-    port[TAKEN] += 1
+    took(port, taken, cycle, 1)
     return cycle
 
 
@@ -135,19 +177,12 @@ def take_all(
     port: Ints, offered: Ints, taken: Ints, answered: Ints, ready: int, words: int
 ) -> int:
     """Cycle in which the last of some words is taken, one a cycle from ``ready`` on."""
-    mask, cycle = len(taken) - 1, ready - 1
+    cycle = ready - 1
     while words:
         cycle = max(peek(port, offered, taken, answered), ready)
-        if not port[EVEN]:
-            take(port, offered, taken, answered, ready)
-            words -= 1
-            continue
-        run, at = min(words, port[ISSUED] - port[TAKEN]), port[TAKEN]
-        for word in range(run):
-            taken[(at + word) & mask] = cycle + word
+        run = min(words, port[ISSUED] - port[TAKEN]) if port[EVEN] else 1
+        took(port, taken, cycle, run)
         cycle += run - 1
-        port[LAST_TAKE] = cycle
-        port[TAKEN] = at + run
         words -= run
     return cycle
 
@@ -185,8 +220,7 @@ def skip(
     """
     early = windows
     if memory > client:
-        place = port[TAKEN] - 1 - port[BURST]
-        there = port[FIRST] + place if port[EVEN] else offered[place]
+        there = offer(port, offered, port[TAKEN] - 1)
         early = min(windows, (port[LAST_TAKE] - there) // (memory - client))
     cycles = early * client + (windows - early) * max(client, memory)
     answers = max(cycles, windows * memory)
@@ -199,7 +233,10 @@ def skip(
     port[LAST_ACCEPT] += answers
     port[LAST_ANSWER] += answers
     port[FIRST] += answers
-    offered += answers
-    taken += cycles
-    answered += answers
+    for place in range(len(offered)):
+        offered[place] += answers
+    for place in range(1, len(taken), 2):
+        taken[place] += cycles
+    for place in range(len(answered)):
+        answered[place] += answers
     return cycles

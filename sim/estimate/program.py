@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from sim.estimate import rows as row_of
 from sim.estimate.machine import machine
 from sim.estimate.port import BURST_RING, read_port, ring_words
 from sim.estimate.rows import pack_rows
+from sim.estimate.state import fresh_state
 from sim.estimate.timeline import PORTS, STEP_FIELDS, run_program
 from sim.records import MemoryModel
 
@@ -28,22 +30,24 @@ WHOLE = 1 << 12
 class Timeline:
     """When the instructions of a program ran.
 
-    cycles: of the whole program, loops in full. index: stored place of every executed instruction;
-    steps: their cycles (`sim.estimate.timeline`). loops: of each LOOP its iterations, those that
-    were executed, and where the last three of these ended.
+    cycles: of the whole program, loops in full. rows: the program's. index: stored place of every
+    executed instruction; steps: their cycles (`sim.estimate.timeline`). loops: of each LOOP its
+    iterations, those that were executed, and where the last three of these ended.
     """
 
     cycles: int
+    rows: Ints
     index: Ints
     steps: Ints
     loops: Ints
 
-    def weights(self, rows: Ints) -> Ints:
+    @functools.cached_property
+    def weights(self) -> Ints:
         """How many iterations each executed instruction stands for: the last two for the rest."""
         result = np.ones(len(self.index), np.int64)
-        places = np.flatnonzero(rows[:, row_of.OPCODE] == Opcode.LOOP)
+        places = np.flatnonzero(self.rows[:, row_of.OPCODE] == Opcode.LOOP)
         for place, (iterations, ran, *_) in zip(places, self.loops, strict=True):
-            length = int(rows[place, row_of.WORDS])
+            length = int(self.rows[place, row_of.WORDS])
             body = np.flatnonzero((self.index > place) & (self.index <= place + length))
             rest = int(iterations - ran)
             result[body[-length:]] += rest - rest // 2
@@ -89,13 +93,13 @@ class Circuit:
             rows, place, most, self.machine, self.ports.copy(),
             np.zeros((PORTS, BEATS_MAX), np.int64),
             np.zeros((PORTS, self.ring), np.int64), np.zeros((PORTS, BURST_RING), np.int64),
-            index, steps, loops)
+            index, steps, loops, *fresh_state(self.machine))
         assert cycles > 0, "the program gets stuck"
         for iterations, ran, first, before, last in loops[:-1].tolist():
             pair = last - first if ran > 2 else 2 * (last - before)
             cycles += (iterations - ran) * pair // 2
         count = executed - int((rows[:, row_of.OPCODE] == Opcode.LOOP).sum()) - 1
-        return Timeline(int(cycles), index[:count], steps[:count], loops[:-1])
+        return Timeline(int(cycles), rows, index[:count], steps[:count], loops[:-1])
 
 
 def program_cycles(

@@ -8,21 +8,20 @@ soon as the completions it waits for are.
 
 from __future__ import annotations
 
-import numpy as np
-
 from hw.control.fetch import LINE_INSTRUCTIONS, LINES_AHEAD
 from hw.control.task_queue import QUEUE_DEPTH
 from hw.fixed import Ints
-from hw.isa import Engine, Opcode
+from hw.isa import Opcode
 from hw.units.drain_reader import PARAMETER_WORDS
 from sim.estimate import aux_engines, engines, linear
 from sim.estimate import machine as of
 from sim.estimate import port as at
 from sim.estimate import rows as row_of
+from sim.estimate import state as at_state
 from sim.estimate.jit import compiled
 from sim.estimate.port import take, take_all
+from sim.estimate.state import ENGINES, LINE_RING, NEVER, TOKEN_RING
 
-ENGINES = len(Engine)
 (LOAD, GATHER, QUANTIZE, DRAIN, ACTIVATE, NORM, ROPE, SEARCH, LUT, SIMD, STORE, APPEND, SOFTMAX,
  ORDER, HADAMARD, LOOP, END) = (
     int(Opcode[name]) for name in (
@@ -30,17 +29,12 @@ ENGINES = len(Engine)
         "STORE", "APPEND", "SOFTMAX", "ORDER", "HADAMARD", "LOOP", "END"))
 WEIGHT, CENTROID, AUX = range(3)
 PORTS = 3
-NEVER = 1 << 60
 AUX_PLACES = 8
 """Clients of the aux port."""
 FETCH = ENGINES
 """Client number of instruction fetch; the engines have their own."""
 QUEUE_CYCLES = 2
 """From an instruction that enters an empty queue to its head (`hw.memory.fifo`)."""
-TOKEN_RING = 512
-LINE_RING = 2 * LINES_AHEAD
-NOTHING, FETCHED = -2, -1
-"""What an instruction waited for, where that was no other instruction."""
 (HANDED, BEGAN, COMPLETED, WAITED, CAUSE) = range(5)
 STEP_FIELDS = 5
 """Of an executed instruction: cycles of hand-out, start and completion, cycles without words, and
@@ -120,7 +114,7 @@ def start_of(
     posts: Ints, posters: Ints, posted: Ints, accepted: Ints,
 ) -> int:
     """First cycle of a task that is next in its queue, or NEVER while a token is not posted."""
-    cycle, cause = steps[step, HANDED] + QUEUE_CYCLES, FETCHED
+    cycle, cause = steps[step, HANDED] + QUEUE_CYCLES, at_state.FETCHED
     if last[engine] + 1 > cycle:
         cycle, cause = last[engine] + 1, previous[engine]
     wait = rows[index[step], row_of.WAIT]
@@ -142,46 +136,32 @@ def start_of(
 @compiled
 def run_program(
     rows: Ints, place: int, most: int, machine: Ints, ports: Ints, offered: Ints, taken: Ints,
-    answered: Ints, index: Ints, steps: Ints, loops: Ints,
+    answered: Ints, index: Ints, steps: Ints, loops: Ints, state: Ints, queues: Ints, tokens: Ints,
+    counts: Ints, lines: Ints, writes: Ints, answers: Ints,
 ) -> int:
     """Cycles of a program; -1 where it gets stuck.
 
     rows: of the stored program; place: its port word in memory. most: iterations of a loop that
     are run. ports, offered, taken, answered: state of the three read ports. index: gets the stored
     place of every executed instruction, steps their cycles; loops: for every LOOP its iterations,
-    those that ran, and the cycles in which the last two of these were handed out.
+    those that ran, and the cycles in which the last two of these were handed out. The others are
+    from `sim.estimate.state.fresh_state`.
     """
     line_words, fills = machine[of.LINE_WORDS], machine[of.FILLS]
     aux, aux_offered = ports[AUX], offered[AUX]
     aux_taken, aux_answered = taken[AUX], answered[AUX]
     weight, weight_offered = ports[WEIGHT], offered[WEIGHT]
     weight_taken, weight_answered = taken[WEIGHT], answered[WEIGHT]
-    reads = np.zeros(2, np.int64)
-    writes = np.zeros(engines.WRITE_FIELDS, np.int64)
-    writes[engines.LAST_DATA] = writes[engines.LAST_ANSWER] = at.BEFORE
-    writes[engines.CREDIT] = machine[of.WRITE_PERIOD]
-    answers = np.zeros(engines.WRITE_RING, np.int64)
-
-    queue = np.zeros((ENGINES, 2 * QUEUE_DEPTH), np.int64)
-    queued = np.zeros(ENGINES, np.int64)
-    finished = np.zeros(ENGINES, np.int64)
-    ends = np.zeros((ENGINES, 2 * QUEUE_DEPTH), np.int64)
-    last = np.full(ENGINES, -1 << 20)
-    previous = np.full(ENGINES, NOTHING)
-    posts = np.empty((ENGINES, ENGINES, TOKEN_RING), np.int64)
-    posters = np.empty((ENGINES, ENGINES, TOKEN_RING), np.int64)
-    posted = np.zeros((ENGINES, ENGINES), np.int64)
-    accepted = np.zeros((ENGINES, ENGINES), np.int64)
-    current = np.full(ENGINES, -1)
-    event = np.full(ENGINES, NEVER)
-    phase = np.zeros(ENGINES, np.int64)
-    left_tokens = np.zeros(ENGINES, np.int64)
-    places = np.full(ENGINES, -1)
-    # Whether anything has changed since an engine's next instruction could not start.
-    changed = np.zeros(ENGINES, np.bool_)
-
-    arrived = np.zeros((LINE_RING, line_words), np.int64)
-    emptied = np.zeros(LINE_RING, np.int64)
+    queue, ends = queues[0], queues[1]
+    posts, posters = tokens[0], tokens[1]
+    posted, accepted = counts[0], counts[1]
+    queued, finished = state[at_state.QUEUED], state[at_state.FINISHED]
+    last, previous = state[at_state.LAST], state[at_state.PREVIOUS]
+    current, event, phase = (
+        state[at_state.CURRENT], state[at_state.EVENT], state[at_state.PHASE])
+    left_tokens, places = state[at_state.LEFT_TOKENS], state[at_state.PLACES]
+    changed, reads = state[at_state.CHANGED], state[at_state.READS]
+    arrived, emptied = lines[:, :line_words], lines[:, line_words]
     first_line = requested = granted_lines = emptied_lines = 0
     earliest, last_grant, stop, drained = 2, 0, NEVER, 0
     counter = handed_count = 0
@@ -236,14 +216,14 @@ def run_program(
             index[handed_count], steps[handed_count, HANDED] = counter, head
             queue[engine, number % (2 * QUEUE_DEPTH)] = handed_count
             queued[engine] += 1
-            changed[engine] = True
+            changed[engine] = 1
             handed_count += 1
             counter += 1
             if loop_left:
                 loop_left -= 1
                 if not loop_left:
-                    loops[loop_count - 1, 2:4] = loops[loop_count - 1, 3:5]
-                    loops[loop_count - 1, 4] = head
+                    ended_at = loops[loop_count - 1]
+                    ended_at[2], ended_at[3], ended_at[4] = ended_at[3], ended_at[4], head
                     if iterations > 1:
                         iterations -= 1
                         loop_left, counter, stop = loop_length, loop_body, head
@@ -280,12 +260,12 @@ def run_program(
             when, who = max(ask + 1, aux_free), FETCH
             place_of = (-served - 1) % AUX_PLACES
         for engine in range(ENGINES):
-            if current[engine] < 0 and changed[engine] and finished[engine] < queued[engine]:
+            if current[engine] < 0 and changed[engine] != 0 and finished[engine] < queued[engine]:
                 step = queue[engine, finished[engine] % (2 * QUEUE_DEPTH)]
                 begin = start_of(engine, step, rows, index, steps, last, previous, posts, posters,
                                  posted, accepted)
                 if begin == NEVER:
-                    changed[engine] = False
+                    changed[engine] = 0
                     continue
                 row = rows[index[step]]
                 places[engine] = aux_place(row[row_of.OPCODE])
@@ -381,15 +361,18 @@ def run_program(
         steps[step, COMPLETED], steps[step, WAITED] = complete, waited
         ends[who, finished[who] % (2 * QUEUE_DEPTH)] = complete
         finished[who] += 1
-        last[who], previous[who], current[who], changed[who] = complete, step, -1, True
+        last[who], previous[who], current[who], changed[who] = complete, step, -1, 1
         post = row[row_of.POST]
         for consumer in range(ENGINES):
             if post >> consumer & 1:
                 number = posted[who, consumer] % TOKEN_RING
                 posts[who, consumer, number], posters[who, consumer, number] = complete, step
                 posted[who, consumer] += 1
-                changed[consumer] = True
+                changed[consumer] = 1
 
-    if not ended or (finished != queued).any():
-        return -1
-    return int(max(consumed, last.max()) + 1)
+    complete = consumed
+    for engine in range(ENGINES):
+        if finished[engine] != queued[engine]:
+            return -1
+        complete = max(complete, last[engine])
+    return int(complete + 1) if ended else -1

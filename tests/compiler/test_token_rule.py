@@ -105,8 +105,9 @@ def test_passes_that_the_hardware_does_not_hold(tmp_path):
     hardware = dataclasses.replace(HARDWARE, accumulator_words=6)
     scheme = dataclasses.replace(load_scheme("simd-w4a8-tiny"), token_rule=TokenRule(int4=0.5))
     decoder = quantize_decoder(model_of(MODELS["llama"]), scheme, hardware, CALIBRATION, 48)
-    with pytest.raises(CompileError, match=r"holds passes of \d tokens, token_rule ranks 8; give "
-                                           r"the rule tokens: \d$"):
+    with pytest.raises(CompileError, match=r"holds passes of \d tokens, the token_rule of "
+                                           r"scheme simd-w4a8-tiny ranks 8; use a scheme file of "
+                                           r"your own with tokens: \d under token_rule$"):
         check_machine(decoder, [int(token) for token in TOKENS], 1, tmp_path, split_layers=False)
 
 

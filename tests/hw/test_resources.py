@@ -12,7 +12,7 @@ from hw.presets import load_hardware, names
 from hw.register_map import counters
 from hw.resource_blocks import Memory, memory, mux_luts
 from hw.resource_formulas import COMPONENTS, TERMS
-from hw.resources import Resources, coefficients, estimate, load_device, total
+from hw.resources import FITTED, FLOWS, Resources, coefficients, estimate, load_device, total
 
 TINY = load_hardware("tiny")
 COUNTS = [field.name for field in dataclasses.fields(Resources)]
@@ -51,11 +51,14 @@ def test_a_circuit_without_a_feature_takes_fewer_luts(change):
     assert total(dataclasses.replace(TINY, **change)).lut < total(TINY).lut
 
 
-def test_tables_share_luts_but_not_all():
+def test_tables_of_six_inputs_share_luts_but_not_all():
     for name in names("hardware"):
         config = load_hardware(name)
         whole = total(config)
-        assert 0.6 < whole.lut / whole.lut_cells < 1
+        if FLOWS[load_device(config.device).family] == "xilinx":
+            assert 0.6 < whole.lut / whole.lut_cells < 1
+        else:
+            assert whole.lut == whole.lut_cells
 
 
 @pytest.mark.parametrize(("shape", "taken"), [
@@ -75,6 +78,23 @@ def test_shapes_of_memories(shape, taken):
     assert memory(shape, "xilinx") == taken
 
 
+@pytest.mark.parametrize(("shape", "taken"), [
+    # 16 x 4 bits of a table memory take 6 LUTs, two rows of them a multiplexer.
+    (Memory(128, 16), Resources(lut=192, lut_cells=192, ff=128)),
+    (Memory(128, 32), Resources(lut=512, lut_cells=512, ff=128)),
+    # Blocks pass on what is written: two registers and a LUT a bit, the address, the enable twice.
+    (Memory(128, 64), Resources(lut=128, lut_cells=128, ff=264, bram36=2)),
+    (Memory(128, 1024), Resources(lut=128, lut_cells=128, ff=268, bram36=4)),
+    (Memory(6, 4096), Resources(lut=6, lut_cells=6, ff=26, bram36=1)),
+    (Memory(256, 64, granule=128, sharing=2, alike=True),
+     Resources(lut=256, lut_cells=256, ff=263, bram36=4)),
+    (Memory(128, 64, sharing=2), Resources(lut=128, lut_cells=128, ff=197, bram36=2)),
+    (Memory(64, 256, granule=4), Resources(lut=64, lut_cells=64, ff=168, bram36=2)),
+])
+def test_shapes_of_memories_of_ecp5(shape, taken):
+    assert memory(shape, "ecp5") == taken
+
+
 def test_ultraram_is_for_wide_deep_memories_of_devices_that_have_it():
     assert memory(Memory(512, 8192, wide=True), "xilinx", True).uram == 16
     assert memory(Memory(512, 8192, wide=True), "xilinx").uram == 0
@@ -83,7 +103,8 @@ def test_ultraram_is_for_wide_deep_memories_of_devices_that_have_it():
 
 @pytest.mark.parametrize(("inputs", "luts"), [(1, 0), (2, 1), (4, 1), (5, 2), (16, 5), (64, 21)])
 def test_multiplexers_are_trees_of_four_inputs(inputs, luts):
-    assert mux_luts(inputs) == luts
+    assert mux_luts(inputs, "xilinx") == mux_luts(inputs, "versal") == luts
+    assert mux_luts(inputs, "ecp5") == inputs - 1
 
 
 def test_versal_multiplies_wider_and_has_no_narrow_blocks():
@@ -109,8 +130,30 @@ def test_a_device_says_what_does_not_fit_and_by_how_much():
     assert without.fits(Resources(lut=1))
 
 
+def test_a_device_is_of_a_known_family(tmp_path, monkeypatch):
+    (tmp_path / "devices.yaml").write_text("card: {family: ice40}\n")
+    monkeypatch.setattr(resources, "CONFIGS", tmp_path)
+    resources._devices.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=(
+                r"devices\.yaml card: family must be xilinx, versal, ecp5, not 'ice40'$")):
+            load_device("card")
+    finally:
+        resources._devices.cache_clear()
+
+
+def test_the_unit_of_a_count_is_the_devices():
+    """A device of another family takes other tables, blocks and multipliers for one circuit."""
+    other = total(dataclasses.replace(TINY, device="ecp5-85"))
+    assert other.lut > 2 * total(TINY).lut
+    assert other.dsp > 1.5 * total(TINY).dsp
+    assert total(TINY).uram == 0
+    assert total(dataclasses.replace(TINY, device="none")) == total(TINY)
+
+
 def test_coefficients_belong_to_the_formulas(tmp_path, monkeypatch):
-    terms = {name for component in COMPONENTS.values() for name in component.lut + component.ff}
+    terms = {name for component in COMPONENTS.values() for flow in FITTED
+             for resource in FITTED[flow] for name in component.terms(resource, flow)}
     assert terms <= set(TERMS)
     (tmp_path / "resources").mkdir()
     (tmp_path / "resources" / "xilinx.yaml").write_text("norm: {lut: {}}\n")
@@ -118,7 +161,7 @@ def test_coefficients_belong_to_the_formulas(tmp_path, monkeypatch):
     coefficients.cache_clear()
     try:
         with pytest.raises(ConfigError, match="missing key"):
-            coefficients()
+            coefficients("xilinx")
     finally:
         coefficients.cache_clear()
 

@@ -13,11 +13,12 @@ from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.quantize import quantize_decoder
 from compiler.frontends.load import load_model
 from compiler.frontends.shapes import SHAPES
-from compiler.image.program import decode_program
+from compiler.image.program import Instruction, Task, decode_program
 from compiler.lower.attention import Span
 from compiler.quant.scheme import load_scheme
 from compiler.structure import drawn, structural_decoder
 from hw.errors import ConfigError
+from hw.isa import Opcode
 from hw.presets import load_hardware
 from hw.register_map import WORK
 from lutrip.cli import main
@@ -26,9 +27,10 @@ from sim.decoder_build import open_build
 from sim.estimate import aux_engines, engines, linear, port
 from sim.estimate import machine as of
 from sim.estimate import rows as row_of
-from sim.estimate.breakdown import path_cycles, repeats, short_name
+from sim.estimate.breakdown import path_sums, repeats, short_name
 from sim.estimate.machine import machine
 from sim.estimate.model import ITERATIONS, pass_counters, sample_weights
+from sim.estimate.packed import Shapes
 from sim.estimate.plan import PlannedPass, Planner
 from sim.estimate.program import Circuit
 from sim.estimate.rows import pack_rows
@@ -195,7 +197,7 @@ def test_structure_has_the_real_programs() -> None:
     compiler = DecoderCompiler(real, prompt, 3)
     assert compiler.spans == made.spans
     for span in made.spans:
-        ours = list(made.layer_tasks(same.layer(0), span))
+        ours = [task for stage in made.stages(same.layer(0), span) for task in stage.tasks]
         theirs = compiler.emitter.layer(real.layer(0), span)[0]
         for one, other in zip(ours, theirs, strict=True):
             packed = [row_of.pack_row(task.opcode, {**task.fields, "address": 0}, TINY)
@@ -234,10 +236,8 @@ def test_against_rtl(circuits: Path, tmp_path: Path) -> None:
             rows = pack_rows(program, TINY)
             timeline = Circuit.of(TINY, memory).run(rows, place)
             errors.append(timeline.cycles / result.cycles - 1)
-            tasks = [task_of(opcode, fields) for opcode, fields in program]
-            planned = PlannedPass(Span(item.first, item.tokens), rows, tasks,
-                                  item.instructions, place)
-            found = pass_counters(planned, timeline, TINY)
+            stored = stored_pass(program, rows, place)
+            found = dict(zip(stored.known.columns, pass_counters(stored, timeline), strict=True))
             for name in set(WORK) - {"prefetched_words", "skipped_rows"}:
                 assert found[name] == result.counters[name], name
             for name in ("read_words_w0", "read_words_centroid", "write_words"):
@@ -246,9 +246,13 @@ def test_against_rtl(circuits: Path, tmp_path: Path) -> None:
     assert np.abs(errors).max() <= WORST_BOUND
 
 
-def task_of(opcode: object, fields: dict[str, int]) -> object:
-    """What `pass_counters` asks of a task."""
-    return type("Stored", (), {"opcode": opcode, "fields": fields})()
+def stored_pass(program: list[Instruction], rows: np.ndarray, place: int) -> PlannedPass:
+    """A decoded program, its LOOPs without a shape."""
+    shapes, numbers = Shapes(TINY), np.full(len(program), -1)
+    tasks = [Task(opcode=opcode, fields=fields, op="stored") for opcode, fields in program]
+    ran = np.array([task.opcode != Opcode.LOOP for task in tasks])
+    numbers[ran] = shapes.pack([task for task in tasks if task.opcode != Opcode.LOOP]).shapes
+    return PlannedPass(Span(0, 1), rows, numbers, np.zeros_like(numbers), place, shapes)
 
 
 @pytest.mark.parametrize(("shape", "scheme", "hardware"), [
@@ -265,9 +269,9 @@ def test_some_iterations_stand_for_the_loop(shape: str, scheme: str, hardware: s
     assert len(some.index) < len(whole.index) / 3
     assert some.cycles == pytest.approx(whole.cycles, rel=0.002)
     for timeline in (some, whole):
-        path = path_cycles(item, timeline)
-        assert min(path.values()) >= 0
-        assert sum(path.values()) == pytest.approx(timeline.cycles, rel=0.0005)
+        path = path_sums(item, timeline)
+        assert path.min() >= 0
+        assert path.sum() == pytest.approx(timeline.cycles, rel=0.0005)
 
 
 def test_repeats_and_names() -> None:

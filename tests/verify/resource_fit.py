@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from hw.config import HardwareConfig
 from hw.resource_formulas import COMPONENTS, TERMS
-from hw.resources import FITTED, SYNTHESIZED, component_blocks, instance, term_sizes
+from hw.resources import FITTED, Target, component_blocks, instance, term_sizes
 from tests.verify.resource_records import FIT, HELD_OUT, Record, Size
 
 Coefficients = dict[str, dict[str, dict[str, float]]]
@@ -27,18 +27,19 @@ def fit(records: Sequence[Record], sizes: Mapping[str, Size], family: str) -> Co
     a component that the fit set lacks.
     """
     found: Coefficients = {}
+    target = Target(family=family)
     for component, formula in COMPONENTS.items():
         chosen = list({record.circuit: record for record in records
                        if record.component == component and sizes[record.size].set == FIT}.values())
         if not chosen:
             raise ValueError(f"{component}: no size of the fit set is synthesized")
         found[component] = {}
-        for resource in FITTED:
-            names = formula.terms(resource)
+        for resource in FITTED[family]:
+            names = formula.terms(resource, family)
             rows, goals = [], []
             for record in chosen:
                 config, used = sizes[record.size].config, record.used(family)[resource]
-                blocks = getattr(component_blocks(config, component, SYNTHESIZED), resource)
+                blocks = getattr(component_blocks(config, component, target), resource)
                 rows.append([TERMS[name](config) / max(used, 1) for name in names])
                 goals.append((used - blocks) / max(used, 1))
             values = nnls(np.array(rows, dtype=float), np.array(goals))[0] if names else []
@@ -51,10 +52,12 @@ def fit(records: Sequence[Record], sizes: Mapping[str, Size], family: str) -> Co
 class Comparison:
     """A record beside its formula.
 
-    new: no size of the fit set has the same terms, memories and multipliers.
+    fitted: resources with coefficients. new: no size of the fit set has the same terms, memories
+    and multipliers.
     """
 
     record: Record
+    fitted: Sequence[str]
     new: bool
     used: Mapping[str, float]
     modelled: Mapping[str, float]
@@ -71,7 +74,7 @@ class Comparison:
     @property
     def missed(self) -> list[str]:
         """Resources that are not within the bar: fitted ones close, counted ones exact."""
-        return ([name for name in FITTED if not self.close(name)]
+        return ([name for name in self.fitted if not self.close(name)]
                 + [name for name in COUNTED if self.modelled[name] != self.used[name]])
 
 
@@ -86,20 +89,23 @@ def compare(
     found = []
     for record in sorted(records, key=lambda one: sizes[one.size].set == HELD_OUT):
         config = sizes[record.size].config
-        key = (record.component, formula_inputs(config, record.component))
+        key = (record.component, formula_inputs(config, record.component, family))
         if key in seen:
             continue
         seen.add(key)
         modelled = instance(config, record.component, coefficients[record.component],
-                            term_sizes(config), SYNTHESIZED)
+                            term_sizes(config), Target(family=family))
         found.append(Comparison(
-            record=record, new=sizes[record.size].set == HELD_OUT, used=record.used(family),
-            modelled={name: getattr(modelled, name) for name in record.used(family)}))
+            record=record, fitted=FITTED[family], new=sizes[record.size].set == HELD_OUT,
+            used=record.used(family), modelled={
+                name: getattr(modelled, name) for name in record.used(family)}))
     return found
 
 
-def formula_inputs(config: HardwareConfig, component: str) -> tuple[object, ...]:
+def formula_inputs(config: HardwareConfig, component: str, family: str) -> tuple[object, ...]:
     """Everything that a component's formula depends on."""
     formula = COMPONENTS[component]
-    return (*(TERMS[name](config) for name in formula.lut + formula.ff),
-            *formula.memories(config), *formula.choices(config), formula.dsp(config))
+    terms = formula.terms("lut", family) + formula.terms("ff", family)
+    return (*(TERMS[name](config) for name in terms),
+            *formula.memories(config), *formula.choices(config),
+            formula.multipliers(family)(config))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hw.config import HardwareConfig
 from hw.presets import load_hardware, names
 from hw.resource_blocks import Resources
 from hw.resource_formulas import COMPONENTS
-from hw.resources import FILL, FITTED, LUT_RANGE, estimate, load_device, total, whole
+from hw.resources import FILL, FLOWS, LUT_RANGE, estimate, load_device, total, whole
 from tests.verify.resource_fit import COUNTED, FEW, TOLERANCE, Coefficients, Comparison
 from tests.verify.resource_published import section
 
@@ -18,8 +19,9 @@ NOTES = """\
 
 `hw.resources.estimate(config)` gives look-up tables (LUT), flip-flops (FF), block RAM, UltraRAM
 and DSP slices of each component, `total(config)` their sum, `Device.verdict(resources)` whether
-they fit. All figures here are **modelled** (formulas) or **synthesized** (Yosys); none comes from
-a vendor's tool, except where a published report is named.
+they fit. Units are those of the device's family: this page is of AMD's, [Resources of
+ECP5](resources-ecp5.md) of Lattice's. All figures here are **modelled** (formulas) or
+**synthesized** (Yosys); none comes from a vendor's tool, except where a published report is named.
 
 ## How a figure is made
 
@@ -82,22 +84,24 @@ def _rules(component: str) -> str:
     return ", ".join(found)
 
 
-def formulas(coefficients: Coefficients) -> str:
-    """All formulas."""
+def formulas(coefficients: Coefficients, resource: str, title: str) -> str:
+    """All formulas of LUTs, by the resource's name and title, and of flip-flops."""
     return table(
-        ["component", "LUT cells", "FF", "by rule"],
-        [[name, _formula(name, "lut_cells", coefficients), _formula(name, "ff", coefficients),
+        ["component", title, "FF", "by rule"],
+        [[name, _formula(name, resource, coefficients), _formula(name, "ff", coefficients),
           _rules(name)] for name in COMPONENTS])
 
 
-def comparison_rows(found: Sequence[Comparison]) -> list[list[str]]:
-    """Synthesis, and the formula's error, of each circuit."""
+def comparison_rows(
+    found: Sequence[Comparison], units: Mapping[str, float]
+) -> list[list[str]]:
+    """Synthesis, and the formula's error, of each circuit; units: of what rules count."""
     rows = []
     for one in sorted(found, key=lambda one: list(COMPONENTS).index(one.record.component)):
-        counted = " / ".join(f"{one.used[name]:g}" for name in COUNTED)
+        counted = " / ".join(f"{one.used[name] * unit:g}" for name, unit in units.items())
         rows.append([
             one.record.component, one.record.size, "held out" if one.new else "fit",
-            *(text for name in FITTED
+            *(text for name in one.fitted
               for text in (f"{one.used[name]:,.0f}", _percent(one.error(name)))),
             counted, ", ".join(one.missed) or "yes",
         ])
@@ -112,21 +116,28 @@ def held_out(found: Sequence[Comparison]) -> str:
     lines = [f"{len(met)} of {len(new)} held-out sizes ({len(components)} components) are within "
              "the bar; mean absolute errors "
              + ", ".join(f"{name} {sum(abs(one.error(name)) for one in new) / len(new):.1%}"
-                         for name in FITTED) + "."]
+                         for name in new[0].fitted) + "."]
     lines += [f"- missed: {one.record.component} of `{one.record.size}`: " + ", ".join(
         f"{name} {one.modelled[name]:,.0f} modelled, {one.used[name]:,.0f} synthesized"
         for name in one.missed) for one in new if one.missed]
     return "\n".join(lines) + "\n"
 
 
+def shipped_for(flow: str) -> dict[str, HardwareConfig]:
+    """Shipped configurations whose devices are of a flow."""
+    shipped = {name: load_hardware(name) for name in names("hardware")}
+    return {name: config for name, config in shipped.items()
+            if FLOWS[load_device(config.device).family] == flow}
+
+
 def configurations() -> str:
     """Totals of the shipped configurations and LUTs by component."""
-    shipped = {name: load_hardware(name) for name in names("hardware")}
+    shipped = shipped_for("xilinx")
     rows = []
     for name, config in shipped.items():
         device = load_device(config.device)
         used = total(config)
-        counts, share = device.counts(used).rounded(), device.shares(used)
+        counts, share = used.rounded(), device.shares(used)
         rows.append([name, f"{used.lut_cells:,.0f}", *(
             f"{whole(count)} ({share[resource]:.0%})" for resource, count in counts.items()),
             device.verdict(used).replace(device.title, config.device)])
@@ -143,6 +154,13 @@ def _pair(part: Resources | None) -> str:
     return "–" if part is None else f"{part.lut:,.0f} / {part.ff:,.0f}"
 
 
+def sets_text(values: Mapping[str, Any]) -> str:
+    """Names of the sizes by set."""
+    return "; ".join(
+        f"{kind}: " + ", ".join(f"`{name}`" for name, one in values["sets"].items() if one == kind)
+        for kind in dict.fromkeys(values["sets"].values()))
+
+
 def page(
     found: Sequence[Comparison], values: Mapping[str, Any], coefficients: Coefficients
 ) -> str:
@@ -154,9 +172,6 @@ def page(
         ratio=f"Over all synthesized components this leaves {luts / cells:.2f} of the cells.",
         low=LUT_RANGE[0], copy=copy)
     fills = ", ".join(f"{name} {share:.0%}" for name, share in FILL.items())
-    sets = "; ".join(
-        f"{kind}: " + ", ".join(f"`{name}`" for name, one in values["sets"].items() if one == kind)
-        for kind in dict.fromkeys(values["sets"].values()))
     return f"""\
 {notes}## Whether it fits
 
@@ -171,9 +186,10 @@ at 250 MHz.
 Bar: LUT and FF within {TOLERANCE:.0%} (or {FEW["lut"]} LUT, {FEW["ff"]} FF in a component that
 has few), BRAM, URAM and DSP exact, on circuits that no coefficient was fitted to.
 {values["tool"]}, `{values["yosys_command"]}`.
-Sizes ({SIZES_FILE}) are {sets}.
+Sizes ({SIZES_FILE}) are {sets_text(values)}.
 Sizes at which a formula has the same inputs are listed once. No coefficient saw a held-out size;
-but the terms of `row buffers`, `index buffers`, `argmin trees` and `group scalers` and the products
+but the terms of `row buffers`, `index buffers`, `argmin trees`, `group scalers` and, by what ECP5
+showed ([Resources of ECP5](resources-ecp5.md)), `vector memory` and the products
 of `softmax` and `append` were corrected, by reading the circuit, after errors had shown that they
 lacked one, some of them errors at held-out sizes; `tables` joined the fit after the `read masters`
 of `sim` had been off by 24.8% in LUTs.
@@ -185,8 +201,7 @@ of `sim` had been off by 24.8% in LUTs.
 
 ## Configurations
 
-Modelled; shares of the device in brackets. `ecp5-85` counts LUT4s, by measured ratios to LUT6 and
-DSP48E2.
+Modelled; shares of the device in brackets.
 
 {configurations()}
 {section()}## Formulas
@@ -194,11 +209,11 @@ DSP48E2.
 Terms are sizes of the configuration (`TERMS` in `hw/resource_formulas.py`); an instance takes the
 sum.
 
-{formulas(coefficients)}
+{formulas(coefficients, "lut_cells", "LUT cells")}
 ## Formula against synthesis
 
 For one instance: what Yosys' cells come to, and the formula's error. Counted: BRAM36 / URAM / DSP.
 
 {table(["component", "size", "set", "LUT", "error", "LUT cells", "error", "FF", "error",
 "counted", "met"],
-       comparison_rows(found))}"""
+       comparison_rows(found, dict.fromkeys(COUNTED, 1)))}"""

@@ -17,7 +17,9 @@ from hw.resource_formulas import COMPONENTS
 from hw.synthesis import cell_resources, hierarchy_cells
 
 SIZES = Path(__file__).with_name("resources.yaml")
-DATA = Path(__file__).resolve().parents[2] / "docs" / "measured" / "synthesis.json"
+MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measured"
+DATA = {"xilinx": MEASURED / "synthesis.json", "ecp5": MEASURED / "synthesis-ecp5.json"}
+"""Results of each flow."""
 FIT, HELD_OUT = "fit", "held out"
 
 
@@ -30,14 +32,15 @@ class Size:
     config: HardwareConfig
 
 
-def load_sizes() -> dict[str, Size]:
-    """Sizes by name; raises ConfigError."""
+def load_sizes(flow: str) -> dict[str, Size]:
+    """Sizes of a flow by name; raises ConfigError."""
     found = {}
     for name, value in load_yaml(SIZES).items():
         changes = dict(value)
         kind, like = changes.pop("set"), changes.pop("like")
-        config = dataclasses.replace(load_hardware(like), **changes)
-        found[name] = Size(name=name, set=kind, config=config)
+        if changes.pop("flow", flow) == flow:
+            config = dataclasses.replace(load_hardware(like), **changes)
+            found[name] = Size(name=name, set=kind, config=config)
     return found
 
 
@@ -104,8 +107,8 @@ def record_values(record: Record, family: str) -> dict[str, Any]:
     return {**dataclasses.asdict(record), "used": record.used(family)}
 
 
-def load_records() -> list[Record]:
+def load_records(flow: str) -> list[Record]:
     """Records of the last run of the command."""
     fields = [field.name for field in dataclasses.fields(Record)]
     return [Record(**{name: value[name] for name in fields})
-            for value in json.loads(DATA.read_text())["records"]]
+            for value in json.loads(DATA[flow].read_text())["records"]]

