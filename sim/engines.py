@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.image.access import operand_rows, row_count
-from compiler.image.cache import append_addresses, write_elements
+from compiler.image.cache import append_addresses, token_bundles, write_elements
 from compiler.image.layout import (
     unpack_centroids,
     unpack_factors,
@@ -82,13 +82,16 @@ def append(stores: Stores, fields: Fields) -> None:
     stores.memory[address] = q
     if not stores.record:
         return
-    place = address.reshape(-1, write_elements(fields, config))
-    first = place[:, 0] // config.port_bytes * config.port_bytes
-    data = np.zeros((len(place), config.port_bytes), np.uint8)
+    bundles = token_bundles(fields, config)
+    place = address.reshape(len(address), -1, write_elements(fields, config))
+    bundle = np.repeat(np.arange(len(bundles)), bundles)[:, None, None]
+    beat = bundle * place.shape[1] + np.arange(place.shape[1])[:, None]
+    byte = place % config.port_bytes
+    first = np.zeros(len(bundles) * place.shape[1], np.int64)
+    first[beat] = (place - byte)[..., :1]
+    data = np.zeros((len(first), config.port_bytes), np.uint8)
     strobes = np.zeros_like(data)
-    beat = np.arange(len(place))[:, None]
-    data[beat, place - first[:, None]] = q.reshape(place.shape)
-    strobes[beat, place - first[:, None]] = 1
+    data[beat, byte], strobes[beat, byte] = q.reshape(place.shape), 1
     stores.emit("store", first, data, np.repeat(strobes, 2, axis=1))
 
 

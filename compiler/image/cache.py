@@ -73,6 +73,17 @@ def append_addresses(fields: Fields, config: HardwareConfig) -> Ints:
 
 
 def write_elements(fields: Fields, config: HardwareConfig) -> int:
-    """Elements of one write: a chunk of a key, or the values that share a port word."""
+    """Elements of a token in one write: a chunk of a key, or the values that share a port word."""
     depth = config.simd_depth
     return config.port_bytes // depth if fields["transpose"] else depth
+
+
+def token_bundles(fields: Fields, config: HardwareConfig) -> list[int]:
+    """Tokens of each bundle: columns (keys) or inputs (values) that share port words."""
+    depth = config.simd_depth
+    most = depth if fields["transpose"] else config.port_bytes // depth
+    slot, left, bundles = fields["slot"], fields["tokens"], []
+    while left:
+        bundles.append(min(left, most - slot % most))
+        slot, left = slot + bundles[-1], left - bundles[-1]
+    return bundles

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig, bits_for
-from hw.golden.cache import CACHE_SHIFT
 from hw.interfaces import ADDRESS_BITS, ReadCommand, Task, VectorRead
 from hw.isa import LINE_BYTES, Opcode
 from hw.memory.axi_write_master import WriteWords
+from hw.units.append_buffer import AppendBuffer
 
-ELEMENT_BITS = 16
-BYTE_MAX = 127
 SCALE_BYTES = 2
 """A group starts with a scale for each column of the port."""
 
@@ -21,11 +19,14 @@ SCALE_BYTES = 2
 class AppendEngine(wiring.Component):
     """Quantize rows to int8 and write them as columns (keys) or inputs (values) of SIMD weights.
 
-    Writes are single port words with byte strobes, in the order token, vector word, part; bytes
+    Tokens whose elements share port words go together: port_bytes / simd_depth of them at most
+    (keys), or simd_depth (values), from one multiple of that in ``slot`` to the next. Writes are
+    single port words with byte strobes, in the order bundle of tokens, vector word, part; bytes
     without strobe are 0. A vector word is read once. The parts of a word are simd_depth elements
     that one column of the array takes at once (keys), or port_bytes / simd_depth elements whose
-    columns share a port word (values). About three cycles a write, as the write master takes them,
-    and four more a vector word. The instruction completes when the memory has answered all writes.
+    columns share a port word (values). A vector word of a bundle takes a cycle for each token, two,
+    and about three cycles a write, as the write master takes them. The instruction completes when
+    the memory has answered all writes.
 
     Parameters
     ----------
@@ -63,13 +64,17 @@ class AppendEngine(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, task, command, words = self.config, self.task, self.command, self.words
+        m.submodules.buffer = buffer = AppendBuffer(config)
         region_words = config.port_columns * config.simd_depth // config.port_bytes
         slot = Signal(len(task.p.slot) + 1)
         tokens_left, words_left = Signal.like(task.p.tokens), Signal.like(task.p.words)
         rounds_left = Signal.like(task.p.group_rounds)
-        row, source = Signal(16), Signal(16)
-        part = Signal(range(max(self.key_parts, self.value_parts, 2)))
+        bundle, reads_left = Signal.like(task.p.tokens), Signal.like(task.p.tokens)
+        row, offset, source, read_slot = (
+            Signal(16, name=name) for name in ("row", "offset", "source", "read_slot"))
+        arriving, collecting = Signal(), Signal()
         word = Signal(config.port_bits)
+        part = Signal.like(buffer.part)
         # The weight group of a key, or the port of a value, starts at ``region``.
         base, region, pointer = (Signal(ADDRESS_BITS, name=name)
                                  for name in ("base", "region", "pointer"))
@@ -80,12 +85,18 @@ class AppendEngine(wiring.Component):
         column_bits = bits_for(config.port_columns)
         depth_bits = bits_for(config.simd_depth)
         port = slot[column_bits:][:(config.weight_ports - 1).bit_length()]
+        sharing = Signal.like(bundle)
         m.d.comb += [
             self.vector.request.payload.eq(source),
             self.events.append_steps.eq(words.valid & words.ready),
             room.eq((~command.valid | command.ready) & (~words.valid | words.ready)),
             command.p.words.eq(1),
             port_start.eq(Mux(task.p.transpose, 0, port * task.p.port_stride * LINE_BYTES)),
+            buffer.transpose.eq(task.p.transpose),
+            buffer.valid.eq(collecting),
+            buffer.word.eq(word),
+            buffer.slot.eq(read_slot),
+            buffer.part.eq(part),
         ]
         with m.If(task.p.transpose):
             m.d.comb += [
@@ -93,6 +104,7 @@ class AppendEngine(wiring.Component):
                 region_ends.eq(in_region == region_words - 1),
                 following.eq(region + task.p.port_stride * LINE_BYTES),
                 place.eq(slot[depth_bits:] << (column_bits + depth_bits)),
+                sharing.eq(config.simd_depth - slot[:depth_bits]),
             ]
         with m.Else():
             m.d.comb += [
@@ -102,6 +114,7 @@ class AppendEngine(wiring.Component):
                 # Columns that share a port word differ in their strobes only.
                 place.eq(Cat(Const(0, self.shared_bits + depth_bits),
                              slot[self.shared_bits:column_bits])),
+                sharing.eq((1 << self.shared_bits) - slot[:self.shared_bits]),
             ]
 
         with m.If(command.ready):
@@ -111,7 +124,7 @@ class AppendEngine(wiring.Component):
         with m.If(emit):
             m.d.sync += [
                 command.valid.eq(1), command.p.address.eq(pointer + place),
-                words.valid.eq(1),
+                words.valid.eq(1), words.p.data.eq(buffer.data), words.p.strobe.eq(buffer.strobe),
                 part.eq(Mux(last_part, 0, part + 1)),
                 in_region.eq(Mux(region_ends, 0, in_region + 1)),
             ]
@@ -124,8 +137,16 @@ class AppendEngine(wiring.Component):
                 step = Mux(task.p.transpose, config.port_bytes,
                            config.port_columns * config.simd_depth)
                 m.d.sync += [pointer.eq(pointer + step), rounds_left.eq(rounds_left - last_part)]
-        self._words(m, slot, word, emit)
 
+        # A word waits in a register between the vector memory and the rounding.
+        m.d.sync += [
+            arriving.eq(self.vector.request.valid & self.vector.request.ready),
+            collecting.eq(arriving),
+        ]
+        with m.If(arriving):
+            m.d.sync += word.eq(self.vector.data)
+        with m.If(collecting):
+            m.d.sync += read_slot.eq(read_slot + 1)
         with m.FSM():
             with m.State("start"):
                 m.d.sync += [
@@ -134,68 +155,44 @@ class AppendEngine(wiring.Component):
                     slot.eq(task.p.slot), row.eq(task.p.source), tokens_left.eq(task.p.tokens),
                 ]
                 with m.If(task.valid):
-                    m.next = "token"
-            with m.State("token"):
+                    m.next = "bundle"
+            with m.State("bundle"):
+                count = Mux(tokens_left < sharing, tokens_left, sharing)
+                m.d.comb += buffer.clear.eq(1)
                 m.d.sync += [
                     region.eq(base + port_start), pointer.eq(base + port_start),
                     rounds_left.eq(task.p.group_rounds), in_region.eq(0), part.eq(0),
-                    words_left.eq(task.p.words), source.eq(row),
+                    words_left.eq(task.p.words), source.eq(row), offset.eq(0), read_slot.eq(slot),
+                    bundle.eq(count), reads_left.eq(count),
                 ]
                 m.next = "read"
             with m.State("read"):
-                m.d.comb += self.vector.request.valid.eq(1)
-                with m.If(self.vector.request.ready):
-                    m.next = "arrive"
-            with m.State("arrive"):
-                m.d.sync += word.eq(self.vector.data)
-                m.next = "write"
+                m.d.comb += self.vector.request.valid.eq(reads_left != 0)
+                with m.If(self.vector.request.valid & self.vector.request.ready):
+                    m.d.sync += [
+                        source.eq(source + task.p.stride), reads_left.eq(reads_left - 1),
+                    ]
+                with m.If((reads_left == 0) & ~arriving):
+                    m.next = "write"
             with m.State("write"):
                 m.d.comb += emit.eq(room)
                 with m.If(emit & last_part):
-                    m.d.sync += [words_left.eq(words_left - 1), source.eq(source + 1)]
+                    m.d.sync += [
+                        words_left.eq(words_left - 1), offset.eq(offset + 1),
+                        source.eq(row + offset + 1), read_slot.eq(slot), reads_left.eq(bundle),
+                    ]
                     m.next = "read"
                     with m.If(words_left == 1):
+                        # The last read has left the row behind the bundle's, at this word.
                         m.d.sync += [
-                            tokens_left.eq(tokens_left - 1), slot.eq(slot + 1),
-                            row.eq(row + task.p.stride),
+                            tokens_left.eq(tokens_left - bundle), slot.eq(slot + bundle),
+                            row.eq(source - offset),
                         ]
-                        m.next = "token"
-                        with m.If(tokens_left == 1):
+                        m.next = "bundle"
+                        with m.If(tokens_left == bundle):
                             m.next = "answer"
             with m.State("answer"):
                 m.d.comb += task.ready.eq(self.idle & ~command.valid & ~words.valid)
                 with m.If(task.ready):
                     m.next = "start"
         return m
-
-    def _words(self, m: Module, slot: Value, word: Signal, emit: Value) -> None:
-        """Quantize the next part of the word and put it where its column or input lies."""
-        config, transpose, words = self.config, self.task.p.transpose, self.words
-        depth, shared = config.simd_depth, 1 << self.shared_bits
-        codes = []
-        for n in range(max(depth, shared)):
-            element = word[ELEMENT_BITS * n:ELEMENT_BITS * (n + 1)].as_signed()
-            rounded = Signal(signed(ELEMENT_BITS + 1 - CACHE_SHIFT), name=f"rounded_{n}")
-            m.d.comb += rounded.eq((element + (1 << CACHE_SHIFT - 1)) >> CACHE_SHIFT)
-            codes.append(Mux(rounded > BYTE_MAX, BYTE_MAX,
-                             Mux(rounded < -BYTE_MAX, -BYTE_MAX, rounded))[:8])
-        key, key_strobe = Cat(codes[:depth]), (1 << depth) - 1
-        value = Cat(Cat(code, Const(0, 8 * (depth - 1))) for code in codes[:shared])
-        value_strobe = sum(1 << depth * n for n in range(shared))
-        with m.If(emit & transpose):
-            m.d.sync += word.eq(word >> shared * ELEMENT_BITS)
-            with m.Switch(slot[:depth.bit_length() - 1]):
-                for n in range(depth):
-                    with m.Case(n):
-                        m.d.sync += [
-                            words.p.data.eq(value << 8 * n), words.p.strobe.eq(value_strobe << n),
-                        ]
-        with m.Elif(emit):
-            m.d.sync += word.eq(word >> depth * ELEMENT_BITS)
-            with m.Switch(slot[:self.shared_bits]):
-                for n in range(shared):
-                    with m.Case(n):
-                        m.d.sync += [
-                            words.p.data.eq(key << 8 * depth * n),
-                            words.p.strobe.eq(key_strobe << depth * n),
-                        ]

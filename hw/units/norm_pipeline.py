@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Signal, Value, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +19,7 @@ from hw.units.norm_lane import (
     WEIGHT_STAGE,
     NormLane,
 )
+from hw.units.norm_passes import PassKind
 from hw.units.reciprocal_root import DOWN_BITS
 from hw.units.row_limits import norm_words_max
 from hw.verilog import module
@@ -32,17 +33,21 @@ ROW_SCALE = data.StructLayout({
     "factor": signed(CENTERED_BITS),
     "down": DOWN_BITS,
 })
-"""What the passes over a row have found so far; ``factor`` is 1 until the reciprocal is known."""
+"""What the passes over a row have found; ``factor`` is 1 where the pass is a sum."""
+PEAK = data.StructLayout({"valid": 1, "value": 32})
+"""The OR of a row's magnitudes, which has the bit length of the largest."""
+TOTAL = data.StructLayout({"valid": 1, "squares": 1, "value": signed(SUM_BITS)})
+"""The sum of a row's values or of their squares."""
+PLACE = data.StructLayout({"kind": PassKind, "first": 1, "last": 1})
+"""Whose word it is, and whether it is the first or last of its pass."""
 
 
 class NormPipeline(wiring.Component):
-    """Three uses of the lanes: the peak of a row, a sum over a row, the results of a row.
+    """The uses of the lanes: the peak of a row, a sum over a row, the results of a row.
 
     A word a cycle, `STAGES` cycles latency to a result; the whole pipeline stops while a result is
-    refused. `peak` collects (as the OR of the magnitudes, which has the bit length of the largest)
-    what was offered while ``peaking``. Else words are summed, or made results while ``writing``.
-    The controls hold from the first word of a use until it has left (``busy``), only peaks may
-    follow results at once.
+    refused. Words of different passes follow each other in any order. The peak of a row is there
+    2 cycles, a total `PRODUCT_STAGE` + 2 and log2(word_elements) cycles behind its last word.
 
     Parameters
     ----------
@@ -50,13 +55,12 @@ class NormPipeline(wiring.Component):
 
     Members
     -------
-    i : In(stream of {low, word, present, index}), ``low`` counts only if ``wide``
+    i : In(stream of {low, word, present, index, place, scale}), ``low`` counts only if ``wide``
     o : Out(stream of {index, data}), results
-    wide, shift, scale : In, of the instruction; of the row
-    peaking, square, writing : In(1), square: sum ``xs**2``, not ``xs * factor``
-    clear : In(1), makes peak and total 0 (while not busy)
+    wide, shift : In, of the instruction
     weight_read, bias_read : Out(MemoryRead) by the index of a word
-    peak : Out(32), total : Out(signed(52)), busy : Out(1)
+    peak : Out(PEAK), total : Out(TOTAL), of a row, for a cycle
+    busy : Out(1), results are under way
     """
 
     i: stream.Interface
@@ -71,58 +75,58 @@ class NormPipeline(wiring.Component):
                 "word": config.port_bits,
                 "present": config.word_elements,
                 "index": address_bits,
+                "place": PLACE,
+                "scale": ROW_SCALE,
             }))),
             "o": Out(stream.Signature(data.StructLayout({
                 "index": address_bits, "data": config.port_bits,
             }))),
             "wide": In(1),
             "shift": In(6),
-            "scale": In(ROW_SCALE),
-            "peaking": In(1),
-            "square": In(1),
-            "writing": In(1),
-            "clear": In(1),
             "weight_read": Out(MemoryRead(address_bits, config.port_bits)),
             "bias_read": Out(MemoryRead(address_bits, config.port_bits)),
-            "peak": Out(32),
-            "total": Out(signed(SUM_BITS)),
+            "peak": Out(PEAK),
+            "total": Out(TOTAL),
             "busy": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         advance, enable, valid = Signal(), Signal(STAGES), Signal(STAGES)
+        places = [Signal(PLACE, name=f"place{stage}") for stage in range(PRODUCT_STAGE + 1)]
+        split = PRODUCT_STAGE + 1
+        results = valid[split - 1] & (places[-1].kind == PassKind.RESULTS)
         m.d.comb += [
             self.o.valid.eq(valid[-1]),
             advance.eq(~self.o.valid | self.o.ready),
             self.i.ready.eq(advance),
+            self.busy.eq(valid.any()),
         ]
-        split = PRODUCT_STAGE + 1
+        peaking, peaked = self.i.p.place.kind == PassKind.PEAK, Signal()
         with m.If(advance):
             # Stages without a word keep their registers still, which saves power and simulation.
-            m.d.comb += enable.eq(Cat(
-                self.i.valid, valid[:split - 1], valid[split - 1] & self.writing, valid[split:-1],
-            ))
-            m.d.sync += valid.eq(Cat(self.i.valid & ~self.peaking, enable[1:]))
+            m.d.comb += enable.eq(Cat(self.i.valid, valid[:split - 1], results, valid[split:-1]))
+            m.d.sync += [
+                valid.eq(Cat(self.i.valid & ~peaking, enable[1:])),
+                peaked.eq(self.i.valid & peaking),
+            ]
+        lanes = self._lanes(m, enable, places)
 
-        lanes = self._lanes(m, enable)
-        peaked = Signal()
-        with m.If(advance):
-            m.d.sync += peaked.eq(self.i.valid & self.peaking)
-        with m.If(self.clear):
-            m.d.sync += self.peak.eq(0)
-        with m.Elif(peaked):
-            magnitudes = self.peak
+        found = advance & peaked
+        m.d.sync += self.peak.valid.eq(found & places[0].last)
+        with m.If(found):
+            magnitudes: Value = Mux(places[0].first, 0, self.peak.value)
             for lane in lanes:
                 magnitudes = magnitudes | lane.magnitude
-            m.d.sync += self.peak.eq(magnitudes)
-
-        summing = self._sum(m, [lane.product for lane in lanes], valid[split - 1] & ~self.writing)
-        m.d.comb += self.busy.eq(valid.any() | peaked | summing)
+            m.d.sync += self.peak.value.eq(magnitudes)
+        given = advance & valid[split - 1] & (places[-1].kind != PassKind.RESULTS)
+        self._sum(m, [lane.product for lane in lanes], given, places[-1])
         return m
 
-    def _lanes(self, m: Module, enable: Signal) -> list[NormLane]:
-        """The lanes, and the words' indices beside them."""
+    def _lanes(
+        self, m: Module, enable: Signal, places: list[data.View]
+    ) -> list[NormLane]:
+        """The lanes, and what belongs to their words beside them."""
         index: Value = self.i.p.index
         for stage in range(STAGES):
             for read, taken in ((self.weight_read, WEIGHT_STAGE), (self.bias_read, BIAS_STAGE)):
@@ -135,6 +139,14 @@ class NormPipeline(wiring.Component):
             index = register
         m.d.comb += self.o.p.index.eq(index)
 
+        place, scale, scales = self.i.p.place, self.i.p.scale, []
+        for stage, register in enumerate(places):
+            kept = Signal(ROW_SCALE, name=f"scale{stage}")
+            with m.If(enable[stage]):
+                m.d.sync += [register.eq(place), kept.eq(scale)]
+            place, scale = register, kept
+            scales.append(kept)
+
         lanes = []
         for n in range(self.config.word_elements):
             m.submodules[f"lane{n}"] = lane = module("norm_lane", NormLane())
@@ -145,11 +157,11 @@ class NormPipeline(wiring.Component):
                 lane.word.eq(self.i.p.word[part]),
                 lane.wide.eq(self.wide),
                 lane.present.eq(self.i.p.present[n]),
-                lane.exponent.eq(self.scale.exponent),
-                lane.mean.eq(self.scale.mean),
-                lane.square.eq(self.square),
-                lane.factor.eq(self.scale.factor),
-                lane.down.eq(self.scale.down),
+                lane.exponent.eq(self.i.p.scale.exponent),
+                lane.mean.eq(scales[0].mean),
+                lane.square.eq(places[1].kind == PassKind.SQUARES),
+                lane.factor.eq(scales[1].factor),
+                lane.down.eq(scales[2].down),
                 lane.weight.eq(self.weight_read.data[part]),
                 lane.shift.eq(self.shift),
                 lane.bias.eq(self.bias_read.data[part]),
@@ -158,23 +170,25 @@ class NormPipeline(wiring.Component):
         m.d.comb += self.o.p.data.eq(Cat(lane.result for lane in lanes))
         return lanes
 
-    def _sum(self, m: Module, values: list[Value], given: Value) -> Value:
-        """Add the products of a word to the total; returns whether some are under way."""
-        under_way: list[Value] = []
+    def _sum(self, m: Module, values: list[Value], given: Value, place: data.View) -> None:
+        """Add the products of a word to the total of its row."""
         level = 0
         while len(values) > 1:
             filled = Signal(name=f"filled{level}")
+            kept = Signal(PLACE, name=f"summed{level}")
             m.d.sync += filled.eq(given)
+            with m.If(given):
+                m.d.sync += kept.eq(place)
             sums = []
             for n, (left, right) in enumerate(zip(values[::2], values[1::2], strict=True)):
                 total = Signal(signed(PRODUCT_BITS + level + 1), name=f"sum{level}_{n}")
                 with m.If(given):
                     m.d.sync += total.eq(left + right)
                 sums.append(total)
-            values, given, level = sums, filled, level + 1
-            under_way.append(filled)
-        with m.If(self.clear):
-            m.d.sync += self.total.eq(0)
-        with m.Elif(given):
-            m.d.sync += self.total.eq(self.total + values[0])
-        return Cat(under_way).any()
+            values, given, place, level = sums, filled, kept, level + 1
+        m.d.sync += self.total.valid.eq(given & place.last)
+        with m.If(given):
+            m.d.sync += [
+                self.total.squares.eq(place.kind == PassKind.SQUARES),
+                self.total.value.eq(Mux(place.first, 0, self.total.value) + values[0]),
+            ]

@@ -24,6 +24,8 @@ from hw.units.vector_reader import VectorReader
 
 NIBBLE_BITS = 4
 """Width of a channel factor in memory."""
+INVERSE_STEP_BITS = 3
+"""Bits of a row's inverse scale a cycle."""
 ROW_BITS = 16
 """Width of ``tokens * heads``."""
 
@@ -40,8 +42,8 @@ def AlphaWrite(config: HardwareConfig) -> Signature:
 class QuantizeEngine(wiring.Component):
     """Run QUANTIZE: for each row a pass for its peak, a division, and a pass that writes.
 
-    A vector word a cycle in both passes, ``INVERSE_WIDTH + log2(word_elements)`` and about 12
-    cycles a row in between. The channel factors are read once and unpacked, a round a cycle,
+    A vector word a cycle in both passes, ``log2(word_elements)`` and about 17 cycles a row in
+    between. The channel factors are read once and unpacked, a round a cycle,
     while the first row's peak is found. Rounds (at most ``operand_words``), tokens and heads of
     a task are not 0. In int4 mode an even row writes zeros to its odd neighbour's nibbles.
 
@@ -96,7 +98,9 @@ class QuantizeEngine(wiring.Component):
         m.submodules.reader = reader = VectorReader(config)
         m.submodules.peak = peak = PeakUnit(config)
         m.submodules.lanes = lanes = QuantizeLanes(config)
-        m.submodules.divider = divider = Divider(7 + INVERSE_BITS, NORMAL_BITS, INVERSE_WIDTH)
+        m.submodules.divider = divider = Divider(
+            7 + INVERSE_BITS, NORMAL_BITS, INVERSE_WIDTH, INVERSE_STEP_BITS
+        )
         wiring.connect(m, reader.memory, wiring.flipped(self.vector))
 
         start = Signal()

@@ -18,12 +18,15 @@ RECIPROCAL_WIDTH = RECIPROCAL_BITS - (ROOT_BITS - 1) + 1
 DOWN_BITS = 5
 DOWN_MAX = PEAK_BITS + (TOTAL_BITS - MANTISSA_BITS) // 2
 """The largest shift ``16 + k``, of a sum of squares with all its bits."""
+STEP_BITS = 2
+"""Bits of a root, and of a quotient, a cycle: short rows wait for nothing else."""
 
 
 class ReciprocalRoot(wiring.Component):
-    """``k``, ``root`` and ``r`` of `hw.golden.norm.normalize`, for one sum at a time.
+    """``k``, ``root`` and ``r`` of `hw.golden.norm.normalize`, in the order of the sums.
 
-    About 50 cycles: a bit of the root, then a bit of the quotient each cycle.
+    A sum every ``ROOT_BITS / STEP_BITS + 2`` cycles: while one is divided, the root of the next
+    is found and one more is normalized. 26 cycles latency.
 
     Members
     -------
@@ -44,8 +47,10 @@ class ReciprocalRoot(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.square_root = square_root = SquareRoot(ROOT_BITS)
-        m.submodules.divider = divider = Divider(RECIPROCAL_BITS + 1, ROOT_BITS, RECIPROCAL_WIDTH)
+        m.submodules.square_root = square_root = SquareRoot(ROOT_BITS, STEP_BITS)
+        m.submodules.divider = divider = Divider(
+            RECIPROCAL_BITS + 1, ROOT_BITS, RECIPROCAL_WIDTH, STEP_BITS
+        )
 
         # Up by pairs of bits until one of the highest two is set; what leaves the mantissa at its
         # lower end is what the shift down by 2 k drops.
@@ -53,8 +58,12 @@ class ReciprocalRoot(wiring.Component):
         total = Signal(TOTAL_BITS)
         leading = Signal(range(pairs))
         shifted = Signal(TOTAL_BITS)
+        counted = Signal()
+        down = Signal(DOWN_BITS)
         m.d.comb += [
+            self.i.ready.eq(~counted | square_root.i.ready),
             shifted.eq(total << (leading << 1)),
+            square_root.i.valid.eq(counted),
             square_root.i.payload.eq(Cat(Const(0, 16), shifted[-MANTISSA_BITS:])),
             divider.i.valid.eq(square_root.o.valid),
             square_root.o.ready.eq(divider.i.ready),
@@ -64,25 +73,17 @@ class ReciprocalRoot(wiring.Component):
             divider.o.ready.eq(self.o.ready),
             self.o.p.reciprocal.eq(divider.o.payload),
         ]
-        with m.FSM():
-            with m.State("idle"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid):
-                    m.d.sync += total.eq(self.i.payload)
-                    with m.If(self.i.payload == 0):
-                        m.d.sync += total.eq(1)
-                    m.next = "count"
-            with m.State("count"):
-                for pair in range(pairs):
-                    with m.If(total[2 * pair:2 * pair + 2].any()):
-                        m.d.sync += leading.eq(pairs - 1 - pair)
-                m.next = "root"
-            with m.State("root"):
-                m.d.comb += square_root.i.valid.eq(1)
-                m.d.sync += self.o.p.down.eq(DOWN_MAX - leading)
-                with m.If(square_root.i.ready):
-                    m.next = "divide"
-            with m.State("divide"):
-                with m.If(self.o.valid & self.o.ready):
-                    m.next = "idle"
+        with m.If(self.i.ready):
+            m.d.sync += [
+                counted.eq(self.i.valid),
+                total.eq(Cat(self.i.payload[0] | (self.i.payload == 0), self.i.payload[1:])),
+                leading.eq(pairs - 1),
+            ]
+            for pair in range(1, pairs):
+                with m.If(self.i.payload[2 * pair:2 * pair + 2].any()):
+                    m.d.sync += leading.eq(pairs - 1 - pair)
+        with m.If(square_root.i.valid & square_root.i.ready):
+            m.d.sync += down.eq(DOWN_MAX - leading)
+        with m.If(divider.i.valid & divider.i.ready):
+            m.d.sync += self.o.p.down.eq(down)
         return m

@@ -25,8 +25,8 @@ def residual_input(config: HardwareConfig) -> data.StructLayout:
 class ResidualAdder(wiring.Component):
     """`hw.golden.residual.add` of a word to its pair of words in the vector memory.
 
-    A word takes 4 cycles and is written, low half first, in the 2 cycles behind them, beside the
-    reads of the next word: consecutive words belong to different pairs.
+    A word every 2 cycles: its pair is read, and written low half first 4 cycles later, beside the
+    reads of the words behind it: words whose sums are not written yet belong to different pairs.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ class ResidualAdder(wiring.Component):
 
     Members
     -------
-    i : In(stream of `residual_input`), held until its pair is read
+    i : In(stream of `residual_input`), taken when its pair has been asked for
     memory : Out(VectorRead)
     o : Out(VectorWrite)
-    busy : Out(1), words are to be written
+    busy : Out(1), words that were taken are to be written
     """
 
     i: stream.Interface
@@ -57,50 +57,45 @@ class ResidualAdder(wiring.Component):
         m = Module()
         elements = self.config.word_elements
         halves = data.ArrayLayout(HALF_BITS, elements)
-        low, high = Signal(halves), Signal(halves)
+        second = Signal()
+        low_arriving, high_arriving = Signal(), Signal()
+        low_word, low, high = Signal(halves), Signal(halves), Signal(halves)
+        values, address = Signal.like(self.i.p.values), Signal(16)
+        full, move = Signal(), Signal()
         low_sums, high_sums = Signal(halves), Signal(halves)
-        address, writing, second = Signal(16), Signal(), Signal()
+        write_address, writing, writing_high = Signal(16), Signal(), Signal()
         request = self.memory.request
 
-        low_arriving = Signal()
-        m.d.sync += low_arriving.eq(0)
-        with m.If(low_arriving):
-            m.d.sync += low.eq(self.memory.data)
+        # The high half is not asked for while the pair before waits to be added, so that its own
+        # word, which cannot wait, finds room.
         m.d.comb += [
-            self.busy.eq(writing),
+            request.valid.eq(self.i.valid & (~second | ~full | move)),
+            request.payload.eq(self.i.p.address + second),
+            self.i.ready.eq(second & request.ready & (~full | move)),
+            move.eq(full & (~writing | (writing_high & self.o.ready))),
+            self.busy.eq(high_arriving | full | writing),
             self.o.valid.eq(writing),
-            self.o.p.address.eq(address + second),
-            self.o.p.data.eq(Mux(second, high_sums.as_value(), low_sums.as_value())),
+            self.o.p.address.eq(write_address + writing_high),
+            self.o.p.data.eq(Mux(writing_high, high_sums.as_value(), low_sums.as_value())),
         ]
+        asked = request.valid & request.ready
+        m.d.sync += [low_arriving.eq(asked & ~second), high_arriving.eq(asked & second)]
+        with m.If(asked):
+            m.d.sync += second.eq(~second)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [values.eq(self.i.p.values), address.eq(self.i.p.address)]
+        with m.If(low_arriving):
+            m.d.sync += low_word.eq(self.memory.data)
+        with m.If(high_arriving):
+            m.d.sync += [low.eq(low_word), high.eq(self.memory.data), full.eq(1)]
+        with m.Elif(move):
+            m.d.sync += full.eq(0)
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [second.eq(~second), writing.eq(~second)]
-
-        with m.FSM():
-            with m.State("low"):
-                m.d.comb += [
-                    request.valid.eq(self.i.valid),
-                    request.payload.eq(self.i.p.address),
-                ]
-                with m.If(self.i.valid & request.ready):
-                    m.d.sync += low_arriving.eq(1)
-                    m.next = "high"
-            with m.State("high"):
-                m.d.comb += [
-                    request.valid.eq(self.i.valid),
-                    request.payload.eq(self.i.p.address + 1),
-                ]
-                with m.If(self.i.valid & request.ready):
-                    m.next = "arrive"
-            with m.State("arrive"):
-                m.d.sync += high.eq(self.memory.data)
-                m.next = "add"
-            with m.State("add"):
-                m.d.comb += self.i.ready.eq(~writing)
-                with m.If(~writing):
-                    m.d.sync += [writing.eq(1), second.eq(0), address.eq(self.i.p.address)]
-                    for index in range(elements):
-                        old = Cat(low[index], high[index]).as_signed()
-                        total = saturated(old + self.i.p.values[index], INT32_MAX)
-                        m.d.sync += Cat(low_sums[index], high_sums[index]).eq(total)
-                    m.next = "low"
+            m.d.sync += [writing_high.eq(~writing_high), writing.eq(~writing_high)]
+        with m.If(move):
+            m.d.sync += [writing.eq(1), writing_high.eq(0), write_address.eq(address)]
+            for index in range(elements):
+                old = Cat(low[index], high[index]).as_signed()
+                total = saturated(old + values[index], INT32_MAX)
+                m.d.sync += Cat(low_sums[index], high_sums[index]).eq(total)
         return m

@@ -13,8 +13,10 @@ from hw.golden.norm import ROOT_BITS
 from hw.isa import DrainMode
 from hw.units import activation_lane, dequantizer_lane, norm_lane, rope_lane
 from hw.units.drain_reader import PARAMETER_WORDS
+from hw.units.norm_passes import RESULT_LAG
+from hw.units.quantize_engine import INVERSE_STEP_BITS
 from hw.units.quantize_lanes import INVERSE_WIDTH
-from hw.units.reciprocal_root import RECIPROCAL_WIDTH
+from hw.units.reciprocal_root import RECIPROCAL_WIDTH, STEP_BITS
 from sim.estimate import machine as of
 from sim.estimate import port as at
 from sim.estimate import rows as row_of
@@ -28,20 +30,26 @@ ORDER_CYCLES = 4
 """Until the first row in the order of tokens is found (`hw.units.ordered_rows`)."""
 LANES_CYCLES = 3
 """Of the quantizer's lanes."""
-INVERSE_CYCLES = INVERSE_WIDTH + 1
+INVERSE_CYCLES = INVERSE_WIDTH // INVERSE_STEP_BITS + 1
 THRESHOLDS, ORDERED = row_of.THRESHOLDS, row_of.ORDERED
 RESIDUAL, ARGMAX = int(DrainMode.RESIDUAL), int(DrainMode.ARGMAX)
-ADDER_CYCLES = 4
+ADDER_CYCLES = 2
 """Of a word that is added to the residual (`hw.units.residual_adder`)."""
-PAIR_CYCLES = 2
-"""The adder's writes behind it."""
+LOOKUP_CYCLES = 3
+"""Of a row whose place is looked up (`hw.units.ordered_rows`)."""
+PAIR_CYCLES = 6
+"""From the first read of a word's pair to its last write."""
 DEQUANTIZER = dequantizer_lane.STAGES
 ACTIVATION = activation_lane.STAGES
 NORM = norm_lane.STAGES
 PRODUCT = norm_lane.PRODUCT_STAGE + 1
 ROPE = rope_lane.STAGES
-ROOT_CYCLES = 2 + (ROOT_BITS + 1) + (RECIPROCAL_WIDTH + 1)
-"""Leading zeros, root, reciprocal (`hw.units.reciprocal_root`)."""
+ROOT_STEPS = ROOT_BITS // STEP_BITS + 2
+"""From the start of a root to that of the next (`hw.units.reciprocal_root`)."""
+FACTOR_CYCLES = ROOT_STEPS + RECIPROCAL_WIDTH // STEP_BITS + 1
+"""From the start of a row's root until its factor is known."""
+ROUNDS_EXACT = 16
+"""Rounds of a NORM that are worked out before all are taken to be alike."""
 
 
 @compiled
@@ -95,6 +103,7 @@ def drain(
     rows, words, mode = row[row_of.ROWS], row[row_of.WORDS], row[row_of.MODE]
     if row[row_of.PASS]:
         rows, words = rows * words, 1
+    adder = LOOKUP_CYCLES if row[row_of.EXTRA] else ADDER_CYCLES
     first = peek(port, offered, taken, answered)
     take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
     collecting, left, out = granted + 1, granted, granted - 1000
@@ -105,10 +114,10 @@ def drain(
         step = max(full, left + 1)
         if mode == RESIDUAL:
             # The pipeline stands while the adder works on the word in front.
-            step = max(step, out + ADDER_CYCLES - (DEQUANTIZER + 1) * ADDER_CYCLES + 3)
-            begin = max(step + DEQUANTIZER + 1, out + ADDER_CYCLES)
-            out = begin + ADDER_CYCLES * (rows - 1)
-            left = max(step + rows - 1, out - (DEQUANTIZER + 1) * ADDER_CYCLES + 3)
+            step = max(step, out - DEQUANTIZER * adder + adder - 1)
+            begin = max(step + DEQUANTIZER + 1, out + adder)
+            out = begin + adder * (rows - 1)
+            left = max(step + rows - 1, out - DEQUANTIZER * adder - 1)
         else:
             left = step + rows - 1
             out = left + DEQUANTIZER + 1
@@ -122,7 +131,7 @@ def drain(
             out, left, collecting = out + cycles, left + cycles, collecting + cycles
             number += windows * WINDOW
     if mode == RESIDUAL:
-        return out + ADDER_CYCLES + PAIR_CYCLES, first
+        return out + PAIR_CYCLES, first
     if mode == ARGMAX:
         return out + machine[of.LEVELS] + 2, first
     return out + 1, first
@@ -149,20 +158,43 @@ def activate(
 def norm(
     row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
 ) -> tuple[int, int]:
-    """A NORM: a pass for the peak, its sum if centered, its squares, its results."""
-    reads, levels = row[row_of.WORDS] * row[row_of.PASS], machine[of.LEVELS]
+    """A NORM: rounds of passes over several rows, each as soon as its row's scale is known."""
+    reads, rows, center = row[row_of.WORDS] * row[row_of.PASS], row[row_of.ROWS], row[row_of.MODE]
     first = peek(port, offered, taken, answered)
-    known = take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
-    last = take_all(port, offered, taken, answered, known + 1, 2 * row[row_of.WORDS])
-    begin, results = max(known + 2, granted + READER_CYCLES + 1), granted - NORM
-    for _ in range(row[row_of.ROWS]):
-        settled = max(begin + reads + 1, results + NORM + 1)
-        drained = settled + reads + PRODUCT + levels + 1
-        if row[row_of.MODE]:
-            drained += 3 + reads + PRODUCT + levels + 1
-        results = max(drained + 1 + ROOT_CYCLES + reads, last + 1)
-        begin = results + 1
-    return results + NORM + 2, first
+    header = take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
+    last = take_all(port, offered, taken, answered, header + 1, 2 * row[row_of.WORDS])
+    summed = PRODUCT + machine[of.LEVELS] + 1
+    # Cycles from which the last row's exponent and mean can be used, and the last rows' factors.
+    exponent, mean, factors = granted, granted, (granted, granted, granted, granted)
+    # A pass begins with the last word of the one before; its words go in behind.
+    begin, root, before = max(header + 2, granted + READER_CYCLES + 2), granted, granted
+    square_lag = 2 if center else 1
+    result_lag = square_lag + RESULT_LAG
+    number, moved = 0, 0
+    while number < rows + result_lag:
+        known, squared = exponent, mean if center else exponent
+        if number < rows:
+            begin += reads
+            exponent = begin + 3
+        if center and 1 <= number <= rows:
+            begin = max(begin, known) + reads
+            mean = begin + summed + 3
+        factor = factors[0]
+        if square_lag <= number < rows + square_lag:
+            begin = max(begin, squared) + reads
+            root = max(begin + summed + 3, root + ROOT_STEPS)
+            factor = root + FACTOR_CYCLES
+        if number >= result_lag:
+            begin = max(begin, factors[RESULT_LAG - 1]) + reads
+            begin = max(begin, last + 1)
+        factors = (factor, factors[0], factors[1], factors[2])
+        number += 1
+        if number == ROUNDS_EXACT and machine[of.EXACT] == 0 and rows > number:
+            # All that follow up to the last row are like this one.
+            moved = (rows - number) * (begin - before)
+            rows = number
+        before = begin
+    return begin + moved + NORM + 2, first
 
 
 @compiled

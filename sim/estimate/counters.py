@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from compiler.image.access import row_count
+from compiler.image.cache import token_bundles
 from compiler.mixed.counters import MODELS, Timing, instruction_counters
 from hw.config import HardwareConfig
 from hw.control.fetch import LINE_INSTRUCTIONS
@@ -57,7 +58,8 @@ def other_counters(opcode: Opcode, fields: Fields, config: HardwareConfig) -> di
     if opcode == Opcode.GATHER:
         return _gather(fields, config)
     if opcode == Opcode.APPEND:
-        writes = moved * row_of.append_parts(fields, config)
+        bundles = len(token_bundles(fields, config))
+        writes = bundles * words * row_of.append_parts(fields, config)
         return {"append_steps": writes, "write_words": writes, "vector_reads": moved}
     if opcode == Opcode.NORM:
         return _norm(fields, config)

@@ -120,15 +120,16 @@ def store(row: Ints, start: int, machine: Ints, state: Ints, answers: Ints) -> i
 
 @compiled
 def append(row: Ints, start: int, machine: Ints, state: Ints, answers: Ints) -> int:
-    """An APPEND: bursts of single words."""
-    emitted, free, moved, accepted, data = start + 4, start, start, start, start
-    first = True
-    for _token in range(row[row_of.ROWS]):
+    """An APPEND: bursts of single words, those of a vector word behind its reads."""
+    emitted, free, moved, accepted, data = start, start, start, start, start
+    left, bundle, first = row[row_of.ROWS], row[row_of.START], True
+    while left:
+        bundle = min(left, bundle)
         for word in range(row[row_of.WORDS]):
             for part in range(row[row_of.PARTS]):
-                if not first:
-                    pause = 1 if part else 3 if word else 4
-                    emitted = max(emitted + pause, moved)
+                pause = 1 if part else bundle + (3 if word else 4)
+                # Once the buffers for a write are full they empty with the word before.
+                emitted = emitted + pause if first else max(emitted + pause, moved)
                 first = False
                 issued = max(max(emitted + 1, free) + 1, moved + 1, accepted)
                 free = issued + 1
@@ -136,4 +137,6 @@ def append(row: Ints, start: int, machine: Ints, state: Ints, answers: Ints) -> 
                 moved = max(issued + 1, data)
                 data = write_word(state, machine, max(moved, accepted) + 1)
                 answer(state, answers, machine, data)
+        left -= bundle
+        bundle = row[row_of.PASS]
     return int(state[LAST_ANSWER] + 2)

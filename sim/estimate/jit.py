@@ -15,7 +15,7 @@ import hw
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-COMPILED = ("port", "linear", "aux_engines", "engines", "timeline", "machine", "rows",
+COMPILED = ("port", "linear", "aux_engines", "engines", "loops", "timeline", "machine", "rows",
             "state", "packed", "hazards", "breakdown")
 """Modules with compiled functions or with constants that these take over."""
 CIRCUIT = ("isa.py", "control/*.py", "golden/*.py", "memory/*.py", "units/*.py")

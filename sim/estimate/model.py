@@ -30,8 +30,8 @@ from sim.records import MemoryModel
 
 SAMPLES = 5
 """Passes of a kind that are worked out; cycles of those between follow the line between them."""
-ITERATIONS = 4
-"""Iterations of a loop over layers that are worked out."""
+ITERATIONS = 9
+"""Iterations of a loop over layers that are worked out, if they do not repeat before."""
 
 
 @dataclass(frozen=True, kw_only=True)

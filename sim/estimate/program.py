@@ -32,7 +32,7 @@ class Timeline:
 
     cycles: of the whole program, loops in full. rows: the program's. index: stored place of every
     executed instruction; steps: their cycles (`sim.estimate.timeline`). loops: of each LOOP its
-    iterations, those that were executed, and where the last three of these ended.
+    iterations, those that were executed, how many of them repeat, and where the last five ended.
     """
 
     cycles: int
@@ -43,15 +43,16 @@ class Timeline:
 
     @functools.cached_property
     def weights(self) -> Ints:
-        """How many iterations each executed instruction stands for: the last two for the rest."""
+        """How many iterations each executed instruction stands for: the last ones for the rest."""
         result = np.ones(len(self.index), np.int64)
         places = np.flatnonzero(self.rows[:, row_of.OPCODE] == Opcode.LOOP)
-        for place, (iterations, ran, *_) in zip(places, self.loops, strict=True):
+        for place, (iterations, ran, period, *_) in zip(places, self.loops, strict=True):
             length = int(self.rows[place, row_of.WORDS])
             body = np.flatnonzero((self.index > place) & (self.index <= place + length))
-            rest = int(iterations - ran)
-            result[body[-length:]] += rest - rest // 2
-            result[body[-2 * length:-length]] += rest // 2
+            rest, period = int(iterations - ran), max(2, int(period))
+            for number in range(period):
+                last = len(body) - number * length
+                result[body[max(0, last - length):last]] += (rest + period - 1 - number) // period
         return result
 
 
@@ -78,12 +79,12 @@ class Circuit:
     def run(self, rows: Ints, place: int = 0, most: int = WHOLE) -> Timeline:
         """A program's timeline; ``most`` iterations of a loop are run, the others are like them.
 
-        Where prefetched weights run ahead, iterations alternate between a shorter and a longer one,
-        so that the others are like the last two.
+        Where prefetched weights run ahead, iterations repeat in twos or threes; fewer than ``most``
+        are run where those are found.
 
         rows: from `sim.estimate.rows.pack_rows`; place: port word where the program begins.
         """
-        loops = np.zeros((int((rows[:, row_of.OPCODE] == Opcode.LOOP).sum()) + 1, 5), np.int64)
+        loops = np.zeros((int((rows[:, row_of.OPCODE] == Opcode.LOOP).sum()) + 1, 8), np.int64)
         executed = len(rows)
         for row in rows[rows[:, row_of.OPCODE] == Opcode.LOOP]:
             executed += int(row[row_of.WORDS]) * (min(int(row[row_of.ROUNDS]), most) - 1)
@@ -95,10 +96,12 @@ class Circuit:
             np.zeros((PORTS, self.ring), np.int64), np.zeros((PORTS, BURST_RING), np.int64),
             index, steps, loops, *fresh_state(self.machine))
         assert cycles > 0, "the program gets stuck"
-        for iterations, ran, first, before, last in loops[:-1].tolist():
-            pair = last - first if ran > 2 else 2 * (last - before)
-            cycles += (iterations - ran) * pair // 2
-        count = executed - int((rows[:, row_of.OPCODE] == Opcode.LOOP).sum()) - 1
+        bodies = rows[rows[:, row_of.OPCODE] == Opcode.LOOP, row_of.WORDS]
+        count = executed - len(bodies) - 1
+        for body, (iterations, ran, period, *ends) in zip(bodies, loops[:-1].tolist(), strict=True):
+            alike = period or max(1, min(2, ran - 1))
+            cycles += (iterations - ran) * (ends[-1] - ends[-1 - alike]) // alike
+            count -= int(body) * (min(iterations, most) - ran)
         return Timeline(int(cycles), rows, index[:count], steps[:count], loops[:-1])
 
 

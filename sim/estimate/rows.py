@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from compiler.image.access import row_count
+from compiler.image.cache import token_bundles
 from compiler.image.program import Instruction
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
@@ -87,9 +88,9 @@ def _simd(fields: Fields, config: HardwareConfig) -> dict[int, int]:
 
 
 def _drain(fields: Fields, config: HardwareConfig) -> dict[int, int]:
-    """WORDS: vector words; ROWS; MODE: of the instruction; PASS: uniform."""
+    """WORDS: vector words; ROWS; MODE: of the instruction; PASS: uniform; EXTRA: ordered."""
     return {WORDS: fields["words"], ROWS: row_count(fields), MODE: fields["mode"],
-            PASS: fields["uniform"]}
+            PASS: fields["uniform"], EXTRA: fields["ordered"]}
 
 
 def _activate(fields: Fields, config: HardwareConfig) -> dict[int, int]:
@@ -98,15 +99,19 @@ def _activate(fields: Fields, config: HardwareConfig) -> dict[int, int]:
 
 
 def append_parts(fields: Fields, config: HardwareConfig) -> int:
-    """Writes of a vector word of an APPEND."""
+    """Writes of a vector word of a bundle of tokens of an APPEND."""
     if not fields["transpose"]:
         return config.chunks_per_word
     return max(1, config.word_elements // (config.port_bytes // config.simd_depth))
 
 
 def _append(fields: Fields, config: HardwareConfig) -> dict[int, int]:
-    """ROWS: tokens; WORDS: of a row; PARTS: writes of a word."""
-    return {ROWS: fields["tokens"], WORDS: fields["words"], PARTS: append_parts(fields, config)}
+    """ROWS: tokens; WORDS: of a row; PARTS: writes of a word. START, PASS: tokens of the first
+    bundle and of those behind it.
+    """
+    bundles = token_bundles(fields, config)
+    return {ROWS: fields["tokens"], WORDS: fields["words"], PARTS: append_parts(fields, config),
+            START: bundles[0], PASS: bundles[min(1, len(bundles) - 1)]}
 
 
 def _norm(fields: Fields, config: HardwareConfig) -> dict[int, int]:

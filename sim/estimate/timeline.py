@@ -19,6 +19,7 @@ from sim.estimate import port as at
 from sim.estimate import rows as row_of
 from sim.estimate import state as at_state
 from sim.estimate.jit import compiled
+from sim.estimate.loops import iteration_ended
 from sim.estimate.port import take, take_all
 from sim.estimate.state import ENGINES, LINE_RING, NEVER, TOKEN_RING
 
@@ -142,10 +143,11 @@ def run_program(
     """Cycles of a program; -1 where it gets stuck.
 
     rows: of the stored program; place: its port word in memory. most: iterations of a loop that
-    are run. ports, offered, taken, answered: state of the three read ports. index: gets the stored
-    place of every executed instruction, steps their cycles; loops: for every LOOP its iterations,
-    those that ran, and the cycles in which the last two of these were handed out. The others are
-    from `sim.estimate.state.fresh_state`.
+    are run if they do not repeat before. ports, offered, taken, answered: state of the three read
+    ports. index: gets the stored place of every executed instruction, steps their cycles; loops:
+    for every LOOP its iterations, those that ran, the number after which they repeat, and the
+    cycles in which the last five of them were handed out. The others are from
+    `sim.estimate.state.fresh_state`.
     """
     line_words, fills = machine[of.LINE_WORDS], machine[of.FILLS]
     aux, aux_offered = ports[AUX], offered[AUX]
@@ -166,7 +168,7 @@ def run_program(
     earliest, last_grant, stop, drained = 2, 0, NEVER, 0
     counter = handed_count = 0
     consumed, head, loaded, skip, ended = 0, 0, False, False, False
-    loop_body = loop_length = loop_left = iterations = loop_count = 0
+    loop_body = loop_length = loop_left = loop_count = 0
     aux_free, served = 0, 0
 
     while True:
@@ -199,8 +201,8 @@ def run_program(
                 consumed, loaded = head, False
                 counter += 1
                 loop_body, loop_length = counter, row[row_of.WORDS]
-                loop_left, iterations = loop_length, min(row[row_of.ROUNDS], most)
-                loops[loop_count, 0], loops[loop_count, 1] = row[row_of.ROUNDS], iterations
+                loop_left = loop_length
+                loops[loop_count, 0] = row[row_of.ROUNDS]
                 loop_count += 1
                 continue
             if opcode == END:
@@ -222,10 +224,7 @@ def run_program(
             if loop_left:
                 loop_left -= 1
                 if not loop_left:
-                    ended_at = loops[loop_count - 1]
-                    ended_at[2], ended_at[3], ended_at[4] = ended_at[3], ended_at[4], head
-                    if iterations > 1:
-                        iterations -= 1
+                    if iteration_ended(loops[loop_count - 1], head, most):
                         loop_left, counter, stop = loop_length, loop_body, head
 
         # The next line that instruction fetch asks for.

@@ -100,7 +100,7 @@ class Cache:
 @settings(max_examples=20)
 @given(
     config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
-    group_rounds=st.integers(1, 3), groups=st.integers(1, 3), tokens=st.integers(1, 6),
+    group_rounds=st.integers(1, 3), groups=st.integers(1, 3), tokens=st.integers(1, 13),
 )
 def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens):
     rng = np.random.default_rng(seed)
@@ -123,14 +123,15 @@ def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens)
 @settings(max_examples=20)
 @given(
     config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
-    group_rounds=st.integers(1, 3), tokens=st.integers(1, 6),
+    group_rounds=st.integers(1, 3), tokens=st.integers(1, 13),
 )
 def test_values_become_inputs(config, seed, chance, group_rounds, tokens):
     rng = np.random.default_rng(seed)
     groups = 2
     cache = Cache(rng, config, 2, groups, group_rounds)
     length = group_rounds * config.word_elements
-    position = int(rng.integers(groups * length - tokens))
+    tokens = min(tokens, groups * length)
+    position = int(rng.integers(groups * length - tokens + 1))
     words = int(rng.integers(1, min(STRIDE, config.lanes // config.word_elements) + 1))
     rows = rng.integers(-32767, 32768, (tokens, words * config.word_elements))
     block = int(rng.integers(2))
@@ -158,17 +159,42 @@ def test_rounding_and_saturation():
 
 
 def test_order_and_cycles():
-    """Token, vector word, part; a few cycles for each write."""
+    """Bundle, vector word, part; a few cycles for each write, one for each word of a token."""
     config = load_config("sim")
     cache = Cache(np.random.default_rng(1), config, 1, 2, 2)
-    rows = np.random.default_rng(2).integers(-999, 999, (2, 4 * config.word_elements))
-    task = cache.task(0, 0, transpose=0, words=4, tokens=2, slot=0, source=5)
+    tokens, words, shared = 5, 4, config.port_bytes // config.simd_depth
+    rows = np.random.default_rng(2).integers(-999, 999, (tokens, words * config.word_elements))
+    task = cache.task(0, 0, transpose=0, words=words, tokens=tokens, slot=shared - 2, source=5)
     master, cycles = simulate(config, [task], cache.image, rows, Traffic(0, 1))
+    cache.weights[shared - 2:shared + 3] = cache_quantize(rows)
+    cache.check(master)
     addresses = [address for address, _, _ in master.writes]
-    assert len(addresses) == 2 * 4 * config.chunks_per_word
-    assert addresses[:8] == sorted(set(addresses))
-    assert addresses[:8] == addresses[8:]
-    assert cycles[0] < 16 * 14
+    writes = words * config.chunks_per_word
+    assert len(addresses) == 2 * writes
+    assert addresses[:writes] == sorted(set(addresses[:writes]))
+    assert addresses[writes:] == [address + config.port_bytes for address in addresses[:writes]]
+    assert [strobe.bit_count() for _, _, strobe in master.writes[::writes]] == [
+        2 * config.simd_depth, 3 * config.simd_depth]
+    assert cycles[0] < 2 * writes * 7 + words * (tokens + 2 * 4) + 20
+
+
+@pytest.mark.parametrize("transpose", [0, 1])
+def test_whole_bundles(transpose):
+    """As many tokens as share a port word take one write a part, with all strobes."""
+    config = CONFIGS[2]
+    cache = Cache(np.random.default_rng(3), config, 1, 2, 1)
+    shared = config.simd_depth if transpose else config.port_bytes // config.simd_depth
+    rows = np.random.default_rng(4).integers(-32767, 32768, (shared, config.word_elements))
+    task = cache.task(0, 0, transpose=transpose, words=1, tokens=shared, slot=0, source=5)
+    master, _ = simulate(config, [task], cache.image, rows, Traffic(0, 1))
+    assert {strobe for _, _, strobe in master.writes} == {(1 << config.port_bytes) - 1}
+    whole = config.word_elements * shared // config.port_bytes
+    assert len(master.writes) == whole
+    if transpose:
+        cache.weights[:config.word_elements, :shared] = cache_quantize(rows).T
+    else:
+        cache.weights[:shared, :config.word_elements] = cache_quantize(rows)
+    cache.check(master)
 
 
 @pytest.mark.parametrize("port", ["words", "command", "request"])

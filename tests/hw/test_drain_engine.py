@@ -241,10 +241,11 @@ def test_rows_in_the_order_of_their_tokens(shapes, seed, chances):
 
 
 def test_residual_rate_in_order():
+    """The look-up of a row takes a cycle more than its addition."""
     one = {"tokens": 4, "words": 16, "mode": DrainMode.RESIDUAL, "uniform": 1}
     (plain,) = simulate(SMALL, [one], 0, (1, 1))
     (found,) = simulate(SMALL, [one | {"ordered": 1}], 0, (1, 1))
-    assert found <= plain + 4
+    assert found <= plain + 64
 
 
 @settings(max_examples=20)
@@ -278,7 +279,7 @@ def test_one_word_each_cycle(uniform):
     assert cycles <= 7 * 8 + header + first_parameters + pipeline
 
 
-@pytest.mark.parametrize(("mode", "rate"), [(DrainMode.RESIDUAL, 4), (DrainMode.ARGMAX, 1)])
+@pytest.mark.parametrize(("mode", "rate"), [(DrainMode.RESIDUAL, 2), (DrainMode.ARGMAX, 1)])
 def test_rate(mode, rate):
     (cycles,) = simulate(SMALL, [{"words": 64, "mode": mode, "uniform": 1}], 0, (1, 1))
     assert cycles <= 64 * rate + 34

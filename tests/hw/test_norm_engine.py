@@ -1,6 +1,5 @@
-"""NORM instructions against the golden norm, with stalls on every port."""
-
 # amaranth: UnusedElaboratable=no
+"""NORM instructions against the golden norm, with stalls on every port."""
 
 from __future__ import annotations
 
@@ -11,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.config import HardwareConfig
 from hw.golden import residual
-from hw.golden.norm import normalize
+from hw.golden.norm import ROOT_BITS, normalize
+from hw.units.divider import Divider
 from hw.units.norm_engine import NormEngine
-from hw.units.reciprocal_root import ReciprocalRoot
+from hw.units.reciprocal_root import STEP_BITS, ReciprocalRoot
 from hw.units.row_limits import norm_words_max, rope_words_max
 from hw.units.square_root import SquareRoot
 from hw.verilog import convert
@@ -180,27 +179,62 @@ def test_one_element():
              (1, 1))
 
 
+@settings(max_examples=6)
+@given(shape=SHAPE, words=st.integers(1, 2), seed=st.integers(0, 999),
+       chances=st.tuples(CHANCE, CHANCE))
+def test_many_short_rows(shape, words, seed, chances):
+    """More rows than are kept at a time, behind a row that they have to forget."""
+    shape = shape | {"tokens": 7, "words": words}
+    simulate(SMALL, [shape | {"tokens": 1, "in_place": 0}, shape], seed, chances)
+
+
 @pytest.mark.parametrize("wide", [0, 1])
-def test_cycles_of_a_row(wide):
-    one = ROWS | {"words": 36, "wide": wide}
-    rows = 3
+@pytest.mark.parametrize("center", [0, 1])
+@pytest.mark.parametrize("words", [1, 5, 16])
+def test_cycles_of_a_row(words, center, wide):
+    """A row costs its passes, or a root; a single one the latencies between its passes."""
+    one = ROWS | {"words": words, "wide": wide, "center": center}
+    rows = 8
     single, several = simulate(SMALL, [one, one | {"tokens": rows}], 0, (1, 1))
-    row = (1 + wide) * 3 * one["words"] + 64
-    assert several - single <= (rows - 1) * row
-    assert single <= row + 20
+    row = max((1 + wide) * (3 + center) * words, ROOT_BITS // STEP_BITS + 2)
+    assert several - single <= (rows - 1) * (row + 2 * center)
+    assert single <= (1 + wide) * (3 + center) * words + 70
 
 
 @settings(max_examples=10)
 @given(st.lists(st.integers(0, 2**16 - 1) | st.integers(2**16 - 300, 2**16 - 1), max_size=20),
-       st.lists(st.integers(0, 12), max_size=8))
-def test_square_root(radicands, stalls):
+       st.lists(st.integers(0, 12), max_size=8), st.sampled_from([1, 2, 4]))
+def test_square_root(radicands, stalls, step_bits):
     sent = [*radicands, 0, 1, 3, 4, 2**16 - 1, 255**2, 255**2 - 1]
-    assert run(SquareRoot(8), sent, len(sent), (), stalls) == [isqrt(value) for value in sent]
+    dut = SquareRoot(8, step_bits)
+    assert run(dut, sent, len(sent), (), stalls) == [isqrt(value) for value in sent]
+
+
+def test_steps_divide_the_bits():
+    with pytest.raises(ValueError, match=r"^root_bits must be a multiple of 2, not 7$"):
+        SquareRoot(7, step_bits=2)
+    with pytest.raises(ValueError, match=r"^quotient_bits must be a multiple of 2, not 5$"):
+        Divider(8, 4, 5, 2)
+
+
+@pytest.mark.parametrize(("dividend_bits", "divisor_bits", "quotient_bits", "step_bits"), [
+    (11, 5, 6, 1), (11, 5, 6, 2), (8, 4, 8, 4), (9, 4, 6, 3)])
+def test_divider(dividend_bits, divisor_bits, quotient_bits, step_bits):
+    rng = np.random.default_rng(step_bits)
+    divisors = rng.integers(1, 1 << divisor_bits, 60)
+    limits = np.minimum(divisors << quotient_bits, 1 << dividend_bits)
+    dividends = np.where(rng.random(60) < 0.3, limits - 1, rng.integers(limits))
+    dut = Divider(dividend_bits, divisor_bits, quotient_bits, step_bits)
+    sent = [{"dividend": int(top), "divisor": int(bottom)}
+            for top, bottom in zip(dividends, divisors, strict=True)]
+    assert run(dut, sent, len(sent), (), (0, 3, 0)) == list(dividends // divisors)
 
 
 @settings(max_examples=8)
-@given(st.lists(st.integers(0, 57).flatmap(lambda bits: st.integers(0, 1 << bits)), max_size=8))
-def test_reciprocal_root(totals):
+@given(st.lists(st.integers(0, 57).flatmap(lambda bits: st.integers(0, 1 << bits)), max_size=8),
+       st.sampled_from([(), (0, 0, 25)]), st.sampled_from([(), (40,), (0, 0, 0, 35)]))
+def test_reciprocal_root(totals, gaps, stalls):
+    """Roots overlap with divisions, whoever waits."""
     sent = [*totals, 0, 1, 2, 3, 2**32 - 1, 2**32, 2**58 - 1, 2**30, 2**31]
     expected = []
     for value in sent:
@@ -208,30 +242,9 @@ def test_reciprocal_root(totals):
         k = -((32 - total.bit_length()) // 2)
         root = isqrt((total >> 2 * k if k >= 0 else total << -2 * k) << 16)
         expected.append((2**40 // root, 16 + k))
-    received = []
     dut = ReciprocalRoot()
-
-    async def drive(ctx: Any) -> None:
-        for value in sent:
-            ctx.set(dut.i.payload, value)
-            ctx.set(dut.i.valid, 1)
-            await ctx.tick().until(dut.i.ready)
-            ctx.set(dut.i.valid, 0)
-            await ctx.tick().until(dut.o.valid)
-            if value % 3:
-                await ctx.tick().repeat(value % 3)
-            assert ctx.get(dut.o.valid)
-            assert not ctx.get(dut.i.ready)
-            received.append((ctx.get(dut.o.p.reciprocal), ctx.get(dut.o.p.down)))
-            ctx.set(dut.o.ready, 1)
-            await ctx.tick()
-            ctx.set(dut.o.ready, 0)
-
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
-    sim.add_testbench(drive)
-    sim.run()
-    assert received == expected
+    received = run(dut, sent, len(sent), gaps, stalls)
+    assert [(one.reciprocal, one.down) for one in received] == expected
 
 
 def test_limits():
