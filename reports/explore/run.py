@@ -100,12 +100,13 @@ def front_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Point]
     values = np.array([objectives_of(study, outcomes[point]) for point in points])
     kept = [points[index] for index in front(values)]
     return sorted(kept, key=lambda point: (
-        signed(study.choose, outcomes[point].metrics[study.choose]), point))
+        signed(study.choose, outcomes[point].metrics[study.choose]),
+        objectives_of(study, outcomes[point]), point))
 
 
 def best_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Point]:
     """The front's best in the metric that orders it, and in each objective."""
     points = front_points(study, outcomes)
     return list(dict.fromkeys(
-        min(points, key=lambda point: (signed(metric, outcomes[point].metrics[metric]), point))
+        min(points, key=lambda point: signed(metric, outcomes[point].metrics[metric]))
         for metric in (study.choose, *study.objectives) if points))
