@@ -71,7 +71,8 @@ def workers_of(
     if options.scheduler is not None:
         return remote_cluster(study, measured, options.scheduler)
     if options.storage is not None:
-        return nullcontext(Database(study, measured, options.storage, study_digest(study)))
+        return nullcontext(Database(study, measured, options.storage,
+                                    study_digest(study, measured)))
     if options.jobs == 1:
         return nullcontext(Here(study, measured))
     return local_cluster(study, measured, options.jobs)
@@ -102,7 +103,7 @@ def run_study(
     Raises LutripError, ToolError.
     """
     measured = sensitivities(study, out, options.measure, say)
-    with Journal(out, study, resume=options.resume) as journal:
+    with Journal(out, study, resume=options.resume, measured=measured) as journal:
         say("starting workers")
         begun = time.monotonic()
         with workers_of(study, options, measured) as workers:
@@ -136,5 +137,5 @@ def run_worker(study: Study, out: Path, storage: str, idle_s: float, say: Say) -
     """Evaluate points for a run of the same study elsewhere; returns how many chunks."""
     path = out / SENSITIVITY_FILE
     measured = path.resolve() if path.is_file() else None
-    return serve(study, measured, storage, study_digest(study), idle_s,
+    return serve(study, measured, storage, study_digest(study, measured), idle_s,
                  lambda count: say(f"{count} chunks of points evaluated"))

@@ -67,7 +67,7 @@ class Display:
 @click.option("--idle", "idle_s", type=click.FloatRange(0), default=600.0, show_default=True,
               help="With --worker: seconds without work until it ends.")
 @click.option("--resume/--no-resume", "resume", default=None,
-              help="Go on with what the folder holds, or remove it.")
+              help="Go on with the outcomes that the folder holds, or remove them.")
 @click.option("--points", type=click.IntRange(1), default=None,
               help="Points to try [default: the study's].")
 @click.option("--seed", type=click.IntRange(0), default=None, help="Seed [default: the study's].")
@@ -94,7 +94,7 @@ def command(
       lutrip explore kv260 --jobs 2
       lutrip explore my-study.yaml --out runs/mine --points 5000 --no-confirm
       lutrip explore my-study.yaml --out runs/mine --resume
-      lutrip explore v80-lutllm --scheduler tcp://10.0.0.5:8786
+      lutrip explore lutllm-v80 --scheduler tcp://10.0.0.5:8786
       lutrip explore my-study.yaml --storage postgresql://db/points            # one coordinates
       lutrip explore my-study.yaml --storage postgresql://db/points --worker   # others help
     """

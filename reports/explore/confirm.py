@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from compiler.decoder.build import DecoderCompiler
 from compiler.image.image import write_atomically
+from compiler.quant.layer_keys import layer_key
+from compiler.quant.scheme import SchemeMap
 from compiler.structure import drawn, structural_decoder
 from reports.explore.evaluate import architecture_of, design_key
 from reports.explore.space import Design
 from reports.explore.study import Confirmation
+from sim.circuit import generator_hash
 from sim.estimate.model import estimate
 from sim.execute import execute
 from sim.passes import PassProgress
@@ -30,6 +34,18 @@ def what_runs(asked: Confirmation, layers: int) -> str:
             f"numbers; prompt {asked.prefill}, {asked.decode} more tokens")
 
 
+def of_first_layers(scheme: SchemeMap, count: int) -> SchemeMap:
+    """A scheme without what it says of layers from ``count`` on."""
+    layers = {}
+    for text, part in scheme.layers.items():
+        key = layer_key(text)
+        if key.layers == math.inf:
+            layers[text] = part
+        elif key.first < count:
+            layers[f"{key.first}-{min(int(key.last), count - 1)}.{key.linear}"] = part
+    return dataclasses.replace(scheme, layers=layers)
+
+
 def confirm(
     design: Design, model: str, asked: Confirmation, folder: Path, build_dir: Path,
     progress: Callable[[str], None] = lambda text: None,
@@ -39,7 +55,7 @@ def confirm(
     Layers are alike, so some stand for all. What the folder holds of an earlier run of the same is
     taken over. Raises LutripError for a design that cannot be built, ToolError for a failing tool.
     """
-    key = f"{design_key(design)} {model} {dataclasses.astuple(asked)}"
+    key = f"{design_key(design)} {model} {dataclasses.astuple(asked)} {generator_hash()}"
     if (kept := _kept(folder / FILE, key)) is not None:
         return kept
     whole = architecture_of(model)
@@ -47,8 +63,9 @@ def confirm(
     architecture = dataclasses.replace(
         whole, layers=asked.layers, vocabulary=min(VOCABULARY, whole.vocabulary))
     hardware, memory = design.hardware, design.memory.at(design.hardware)
-    decoder = structural_decoder(architecture, design.scheme, hardware,
-                                 asked.prefill + asked.decode, drawn(SEED))
+    decoder = structural_decoder(
+        architecture, of_first_layers(design.scheme, asked.layers), hardware,
+        asked.prefill + asked.decode, drawn(SEED))
     progress("writing the image")
     prompt = [number % architecture.vocabulary for number in range(1, asked.prefill + 1)]
     build = folder / "rtl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import yaml
 
 from compiler.image.image import write_atomically
-from compiler.quant.scheme import Scheme, load_scheme
+from compiler.quant.scheme import Scheme, SchemeMap, load_scheme
 from hw.presets import names
-from reports.explore.accuracy import load_sensitivities, scheme_key
+from reports.explore.accuracy import load_sensitivities
 from reports.explore.evaluate import Outcome, costs_of, estimate_workload
 from reports.explore.space import (
     Design,
@@ -25,6 +26,7 @@ from reports.explore.space import (
 from reports.explore.study import Study
 from sim.costs import Costs
 from sim.estimate.model import PhaseEstimate
+from sim.memory_presets import MemoryPreset, load_memory
 
 PATH_ROWS = 12
 """Operations of a critical path that are listed."""
@@ -45,16 +47,34 @@ def write_design(design: Design, folder: Path) -> dict[str, str]:
         _write(paths["scheme"], {
             "kind": "mix", "default": _part_file(scheme.default, folder),
             "layers": {key: _part_file(part, folder) for key, part in scheme.layers.items()},
-            **options_values(scheme)})
-    return {name: str(path) for name, path in paths.items()}
+            **options_values(scheme), **_rule(scheme)})
+    files = {name: str(path) for name, path in paths.items()}
+    return files | {"memory": _memory_file(design.memory, folder)}
+
+
+def _memory_file(memory: MemoryPreset, folder: Path) -> str:
+    """Name of a shipped memory, or a file of its own."""
+    if memory.name in names("memory") and load_memory(memory.name) == memory:
+        return memory.name
+    path = folder / "memory.yaml"
+    values = dataclasses.asdict(memory)
+    del values["name"]
+    _write(path, values)
+    return str(path)
+
+
+def _rule(scheme: SchemeMap) -> dict[str, Any]:
+    """The token rule as a scheme file has it."""
+    if scheme.token_rule is None:
+        return {}
+    return {"token_rule": dataclasses.asdict(scheme.token_rule)}
 
 
 def _part_file(part: Scheme, folder: Path) -> str:
     """Name of a shipped scheme, or a file of its own."""
-    if part.name in names("schemes") and scheme_key(load_scheme(part.name).default) == scheme_key(
-            part):
+    if part.name in names("schemes") and load_scheme(part.name).default == part:
         return part.name
-    path = folder / f"{part.name}.yaml"
+    path = folder / f"part-{part.name}.yaml"
     _write(path, part_values(part))
     return str(path)
 
@@ -125,20 +145,21 @@ def design_values(
         "hardware": {field: getattr(design.hardware, field)
                      for field in design.hardware.__dataclass_fields__},
         "memory": design.memory.name, "scheme": scheme_values(design), "files": files,
-        "commands": commands_of(study, design, files),
+        "commands": commands_of(study, files),
         "resources": {name: {"used": counts[name], "available": getattr(device, name),
                              "share": shares[name]} for name in counts},
         "verdict": device.verdict(costs.resources), "phases": phases, "accuracy": accuracy,
         "confirmation": None}
 
 
-def commands_of(study: Study, design: Design, files: Mapping[str, str]) -> list[str]:
+def commands_of(study: Study, files: Mapping[str, str]) -> list[str]:
     """Commands that give the design's numbers and its Verilog."""
-    hardware, scheme = (shlex.quote(files[key]) for key in ("hardware", "scheme"))
+    hardware, scheme, memory = (
+        shlex.quote(files[key]) for key in ("hardware", "scheme", "memory"))
     folder = shlex.quote(str(Path(files["hardware"]).parent / "verilog"))
     return [
         *(f"lutrip estimate --model {shlex.quote(study.model)} --scheme {scheme} --hw {hardware} "
-          f"--prefill {workload.prefill} --decode {workload.decode} --memory {design.memory.name}"
+          f"--prefill {workload.prefill} --decode {workload.decode} --memory {memory}"
           for workload in study.workloads),
         f"lutrip generate --hw {hardware} --out {folder}"]
 
@@ -157,11 +178,12 @@ def neighbours_of(point: Point, study: Study) -> list[tuple[str, Any, Point]]:
 def neighbour_values(
     point: Point, study: Study, outcomes: Mapping[Point, Outcome]
 ) -> list[dict[str, Any]]:
-    """What each single change of a design would do; all of them in ``outcomes``."""
+    """What each single change of a design would do, of those that were tried."""
     rows = []
     own = values_of(point, study)
     for name, value, changed in neighbours_of(point, study):
-        outcome = outcomes[changed]
+        if (outcome := outcomes.get(changed)) is None:
+            continue
         known = {metric: outcome.metrics.get(metric) for metric in study.objectives}
         rows.append({"parameter": name, "from": own[name], "to": value, "state": outcome.state,
                      "reason": outcome.reason, "metrics": known, "bounds": outcome.bounds})

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +24,6 @@ from reports.explore.metrics import EARLY
 from reports.explore.space import Design, Point, design_of
 from reports.explore.study import Bound, Study, Workload
 from sim.costs import Costs
-from sim.estimate.breakdown import Operation
 from sim.estimate.model import Estimate, PhaseEstimate, estimate
 from sim.memory_presets import OTHER_PORTS
 
@@ -68,7 +68,7 @@ def design_key(design: Design) -> str:
     """Equal for designs that are one."""
     hardware = asdict(design.hardware)
     return hashlib.sha256(json.dumps(
-        [hardware, map_key(design.scheme), _streams(design), design.memory.name],
+        [hardware, map_key(design.scheme), _streams(design), asdict(design.memory)],
         sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -77,13 +77,13 @@ def _streams(design: Design) -> list[bool]:
     return [getattr(part, "gather", False) for part in parts]
 
 
-def bound_of(path: Mapping[str, float], operations: Mapping[str, Operation]) -> str:
-    """What bounds most of the critical path."""
-    total: dict[str, float] = {}
-    for name, cycles in path.items():
-        bound = operations[name].bound if name in operations else name
-        total[bound] = total.get(bound, 0.0) + cycles
-    return max(total, key=lambda bound: total[bound])
+def bound_cycles(phase: PhaseEstimate) -> dict[str, float]:
+    """Cycles of the critical path by what bounds them."""
+    bounds = {operation.name: operation.bound for operation in phase.operations}
+    total: dict[str, float] = defaultdict(float)
+    for name, cycles in phase.path.items():
+        total[bounds.get(name, name)] += cycles
+    return total
 
 
 def layer_cycles(phase: PhaseEstimate) -> float:
@@ -202,21 +202,23 @@ def _evaluate(design: Design, study: Study, measured: Path | None) -> Outcome:
         return Outcome(state="infeasible", reason="; ".join(reasons), key=key, metrics=metrics,
                        violations=violations, accuracy=accuracy)
     weight = sum(workload.weight for workload in study.workloads)
-    bounds: dict[str, str] = {}
+    bounds: dict[str, dict[str, float]] = {
+        "prefill": defaultdict(float), "decode": defaultdict(float)}
     sums: dict[str, float] = {}
     for workload in study.workloads:
         found = estimate_workload(design, study.model, workload)
         for name, value in request_sums(design, found, workload).items():
             sums[name] = sums.get(name, 0.0) + value * workload.weight / weight
-        if not bounds:
-            assert found.decode is not None
-            for phase, item in (("prefill", found.prefill), ("decode", found.decode)):
-                operations = {one.name: one for one in item.operations}
-                bounds[phase] = bound_of(item.path, operations)
+        assert found.decode is not None
+        for phase, item in (("prefill", found.prefill), ("decode", found.decode)):
+            for bound, cycles in bound_cycles(item).items():
+                bounds[phase][bound] += cycles * workload.weight
     metrics |= request_metrics(sums)
     late = broken(tuple(b for b in study.bounds if b.metric not in EARLY), metrics)
     violations |= late
     reasons = [bound.text() for bound in study.bounds if late.get(bound.metric, 0) > 0]
     return Outcome(state="infeasible" if reasons else "feasible", reason="; ".join(reasons),
-                   key=key, metrics=metrics, violations=violations, bounds=bounds,
+                   key=key, metrics=metrics, violations=violations,
+                   bounds={phase: max(of, key=lambda bound: of[bound])
+                           for phase, of in bounds.items()},
                    accuracy=accuracy)

@@ -44,7 +44,7 @@ def findings_of(
     if bounds:
         total = sum(bounds.values())
         parts = [f"{bound} {count / total:.0%}" for bound, count in bounds.most_common(3)]
-        lines.append(f"What bounds decoding most, over {total:,} designs: {', '.join(parts)}.")
+        lines.append(f"What bounds decoding most, over {total:,} points: {', '.join(parts)}.")
     return lines + reference_lines(outcomes, front, ids, references)
 
 

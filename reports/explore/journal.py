@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from hw.errors import LutripError
+from reports.explore.accuracy import load_sensitivities
 from reports.explore.evaluate import Outcome
-from reports.explore.space import Point
+from reports.explore.space import Point, contents_of
 from reports.explore.study import Study
 
 FILE = "outcomes.jsonl"
@@ -22,18 +23,25 @@ APART = ("name", "path", "text", "title", "question", "choose", "sampler", "poin
 """What of a study no outcome depends on: a search goes on with others of these."""
 
 
-def study_digest(study: Study) -> str:
-    """Hash of everything that outcomes depend on."""
+def study_digest(study: Study, measured: Path | None = None) -> str:
+    """Hash of everything that outcomes depend on, the contents of named files among it.
+
+    measured: file of sensitivities besides the shipped ones. Raises LutripError.
+    """
     values = {name: value for name, value in dataclasses.asdict(study).items()
               if name not in APART}
-    text = json.dumps([FORMAT, version("lutrip"), values], sort_keys=True, default=str)
+    known = None if study.accuracy is None else load_sensitivities(study.accuracy, measured)
+    text = json.dumps([FORMAT, version("lutrip"), values, contents_of(study), repr(known)],
+                      sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Journal:
     """Outcomes by point; `add` appends lines, whole ones only are read again."""
 
-    def __init__(self, folder: Path, study: Study, *, resume: bool | None) -> None:
+    def __init__(
+        self, folder: Path, study: Study, *, resume: bool | None, measured: Path | None = None
+    ) -> None:
         """Open, or go on with, the journal of a folder.
 
         resume: True takes over what is there, False removes it, None refuses to touch it.
@@ -41,8 +49,8 @@ class Journal:
         """
         self.path = folder / FILE
         self.known: dict[Point, Outcome] = {}
-        digest = study_digest(study)
-        if self.path.is_file() and resume is not False:
+        digest = study_digest(study, measured)
+        if self.path.is_file() and self.path.stat().st_size and resume is not False:
             if resume is None:
                 raise LutripError(f"{folder} holds outcomes of an earlier run; --resume goes on "
                                   "with them, --no-resume removes them")
@@ -52,6 +60,7 @@ class Journal:
         self._file: TextIO = self.path.open("a" if self.known else "w", encoding="utf-8")
         if not self.known:
             self._write({"format": FORMAT, "study": digest})
+            self._file.flush()
 
     def _read(self, digest: str, folder: Path) -> None:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)

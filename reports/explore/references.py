@@ -14,6 +14,7 @@ from sim.gpu import decode, load_gpu, prefill, stacks
 
 WEIGHT_BITS = 8
 """Of the GPUs' weights."""
+FITTED = "start and slope of a line through the published latencies"
 LAYERS_ONLY = "layers alone: neither embedding nor head, every token as with 32 keys"
 
 
@@ -33,6 +34,7 @@ def _gpu(name: str, study: Study, architecture: Architecture) -> list[dict[str, 
     """A GPU with each of its software stacks, batch 1."""
     rows = []
     total = sum(workload.weight for workload in study.workloads)
+    tokens = sum(workload.weight * workload.decode for workload in study.workloads)
     for stack in stacks(name):
         gpu = load_gpu(name, stack)
         first = per_token = first_j = token_j = 0.0
@@ -43,8 +45,10 @@ def _gpu(name: str, study: Study, architecture: Architecture) -> list[dict[str, 
             going = decode(gpu, architecture, WEIGHT_BITS, keys)
             first += share * begun.seconds.value
             first_j += share * begun.joules.value
-            per_token += share * going.seconds.value
-            token_j += share * going.joules.value
+            # As for the designs: of all tokens, so long answers count more.
+            part = workload.weight * workload.decode / tokens
+            per_token += part * going.seconds.value
+            token_j += part * going.joules.value
         rows.append({
             "name": f"{gpu.title}, int8 weights, {stack}", "kind": "gpu",
             "provenance": "modelled", "source": f"configs/gpus/{name}.yaml", "metrics": {
@@ -60,11 +64,10 @@ def _lutllm(study: Study) -> list[dict[str, Any]]:
     """LUT-LLM and the GPUs beside it, as lines through the published latencies."""
     data = load_published(WORK)
     rows = []
-    prompts = [workload.prefill for workload in study.workloads]
     for row in data["latencies"]["rows"]:
         found = split(data, row)
         own = row == WORK
-        first = _prompt_seconds(found, prompts)
+        first = _prompt_seconds(found, study)
         per_token = found.decode / 1e3
         names = ("layers_time_to_first_token_s", "layers_time_per_token_s") if own else (
             "time_to_first_token_s", "time_per_token_s")
@@ -72,11 +75,11 @@ def _lutllm(study: Study) -> list[dict[str, Any]]:
         if first is not None:
             metrics[names[0]] = first
         if own:
-            # The power report is the vendor tool's, for the same design at a lower clock.
-            metrics["energy_per_token_j"] = data["power"]["total"] * per_token
-            metrics["power_w"] = data["power"]["total"]
+            # The vendor tool's report, of a build at 220 MHz with int8 tables: no energy of a
+            # token follows from it and from latencies at 250 MHz with int4 tables.
             sizes = data["power"]["resources"]
-            metrics |= {"lut": sizes["lut"] + sizes["shift_register"] + sizes["lutram"],
+            metrics |= {"power_w": data["power"]["total"],
+                        "lut": sizes["lut"] + sizes["shift_register"] + sizes["lutram"],
                         "ff": sizes["ff"], "bram36": sizes["bram36"] + sizes["bram18"] / 2,
                         "uram": sizes["uram"], "dsp": sizes["dsp"]}
         else:
@@ -86,12 +89,14 @@ def _lutllm(study: Study) -> list[dict[str, Any]]:
                     f"{row}, as LUT-LLM's authors measured it",
             "kind": "fpga" if own else "gpu", "provenance": "published",
             "source": data["sources"]["readme"], "metrics": metrics,
-            "note": LAYERS_ONLY if own else "vLLM, whole model"})
+            "note": f"{LAYERS_ONLY if own else 'vLLM, whole model'}; {FITTED}"})
     return rows
 
 
-def _prompt_seconds(found: Split, prompts: list[int]) -> float | None:
-    """Seconds of the prompts' mean where each was published."""
-    if any(prompt not in found.prefill for prompt in prompts):
+def _prompt_seconds(found: Split, study: Study) -> float | None:
+    """Seconds of the mean prompt where each was published."""
+    if any(workload.prefill not in found.prefill for workload in study.workloads):
         return None
-    return sum(found.prefill[prompt] for prompt in prompts) / len(prompts) / 1e3
+    total = sum(workload.weight for workload in study.workloads)
+    return sum(workload.weight * found.prefill[workload.prefill]
+               for workload in study.workloads) / total / 1e3

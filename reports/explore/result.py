@@ -24,7 +24,7 @@ from reports.explore.study import Study
 
 FILE, FORMAT = "study.json", 1
 DESIGNS = 24
-"""Designs of the front that are shown in detail."""
+"""Designs of the front that are shown in detail, besides the best of each objective."""
 
 
 def confirmed_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Point]:
@@ -97,7 +97,9 @@ def study_values(
                  for point in best_points(study, outcomes)[:1]}
     designs, confirmations = [], []
     to_confirm = confirmed_points(study, outcomes) if confirming is not None else []
-    for point in front[:DESIGNS]:
+    shown = dict.fromkeys([*front[:DESIGNS], *best_points(study, outcomes),
+                           *confirmed_points(study, outcomes)])
+    for point in shown:
         number = ids[point]
         values = design_values(number, point, outcomes[point], study, out, measured)
         values["neighbours"] = explained.get(point, [])

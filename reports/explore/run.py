@@ -16,9 +16,6 @@ from reports.explore.space import Point
 from reports.explore.study import Study
 from reports.explore.workers import Workers
 
-ROUNDS = 8
-"""Times that the neighbours of the best designs are tried behind a search."""
-
 
 @dataclass
 class Explored:
@@ -77,14 +74,13 @@ def explore(
         search.tell(outcomes)
         state.asked += len(batch)
         progress(state)
-    for _ in range(ROUNDS):
+    while True:
         near = [changed for point in best_points(study, state.outcomes)
                 for _, _, changed in neighbours_of(point, study)]
         fresh = [point for point in dict.fromkeys(near) if point not in state.outcomes]
         if not fresh:
-            break
+            return state
         evaluated(fresh)
-    return state
 
 
 def front_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Point]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,8 @@ from reports.explore.space import Point
 from reports.explore.study import Study
 
 Done = Callable[[list[tuple[Point, Outcome]]], None]
-CHUNK = 10
-"""Points that a worker takes at once."""
+CHUNK, SHARES = 10, 16
+"""Most points that a worker takes at once, and fewest parts of a batch that has so many."""
 START_S, ANSWER_S = 60, 30
 """How long a cluster may take to start and to answer."""
 LOOK_S = 0.2
@@ -67,9 +68,10 @@ class Cluster:
     def run(self, points: Sequence[Point], done: Done) -> None:
         from distributed import as_completed
 
+        size = min(max(len(points) // SHARES, 1), CHUNK)
         futures = [self.client.submit(evaluate_chunk, list(chunk), self.study, self.measured,
                                       pure=False, retries=3)
-                   for chunk in chunks(points, CHUNK)]
+                   for chunk in chunks(points, size)]
         try:
             for _, found in as_completed(futures, with_results=True):
                 done(found)
@@ -85,6 +87,8 @@ def local_cluster(study: Study, measured: Path | None, jobs: int) -> Iterator[Wo
     with silenced(), LocalCluster(
             n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=":0",
             silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
+        # Ctrl-C goes to the whole process group; this process tells the workers to end.
+        client.run(signal.signal, signal.SIGINT, signal.SIG_IGN)
         yield Cluster(study, measured, client)
 
 
@@ -126,8 +130,8 @@ class Database:
     """Points handed out over a database, to this process and to `serve` on other machines.
 
     A chunk of points is a waiting trial of an Optuna study; who takes it writes the outcomes into
-    it. When none waits, this process evaluates what is still missing, one point after the other:
-    whatever happens to the others, the search goes on.
+    it. When none waits, this process evaluates what is still missing, one point after the other,
+    also points that others are at: whatever happens to them, the search goes on.
     """
 
     def __init__(self, study: Study, measured: Path | None, url: str, digest: str) -> None:
@@ -140,7 +144,11 @@ class Database:
         missing = dict.fromkeys(points)
         self._collect(missing, done)
         with quiet():
-            for chunk in chunks(list(missing), CHUNK):
+            waiting = {tuple(point) for trial in self.queue.get_trials(
+                           deepcopy=False, states=(TrialState.WAITING,))
+                       for point in trial.user_attrs.get("points", ())}
+            fresh = [point for point in missing if point not in waiting]
+            for chunk in chunks(fresh, CHUNK):
                 self.queue.enqueue_trial({}, user_attrs={"points": list(chunk)})
         while missing:
             if not self.work():
