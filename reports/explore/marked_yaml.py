@@ -14,6 +14,10 @@ from hw.errors import ConfigError
 
 Path_ = Sequence[Hashable]
 
+DEEPEST = 20
+"""Mappings and lists within each other that a file may have."""
+TEXT_TAG, MERGE_TAG = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+
 
 @dataclass(frozen=True)
 class MarkedYaml:
@@ -59,8 +63,13 @@ def read_marked(path: Path) -> MarkedYaml:
 def marked(path: Path, text: str) -> MarkedYaml:
     """Text of a file as a YAML mapping; raises ConfigError in one line with line and column."""
     try:
+        _check_nesting(path, text)
         root = yaml.compose(io.StringIO(text), yaml.SafeLoader)
+        if root is not None:
+            _check_keys(path, root)
         value = yaml.safe_load(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}:1:1: has a number or date that is none: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -68,21 +77,46 @@ def marked(path: Path, text: str) -> MarkedYaml:
                           ) from None
     if not isinstance(root, yaml.MappingNode) or not isinstance(value, dict):
         raise ConfigError(f"{path}:1:1: must be a YAML mapping")
-    _check_keys(path, root)
     return MarkedYaml(path, text, value, root)
 
 
+def _check_nesting(path: Path, text: str) -> None:
+    """Raise ConfigError for a value that is within itself, or deeper than `DEEPEST`."""
+    above: list[str | None] = []
+    for event in yaml.parse(io.StringIO(text), yaml.SafeLoader):
+        problem = None
+        if isinstance(event, yaml.CollectionStartEvent):
+            above.append(event.anchor)
+            if len(above) > DEEPEST:
+                problem = f"more than {DEEPEST} mappings and lists within each other"
+        elif isinstance(event, yaml.CollectionEndEvent):
+            above.pop()
+        elif isinstance(event, yaml.AliasEvent) and event.anchor in above:
+            problem = f"*{event.anchor} stands for a value that it is a part of"
+        if problem:
+            raise _error(path, event.start_mark, problem)
+
+
+def _error(path: Path, mark: Any, problem: str) -> ConfigError:
+    return ConfigError(f"{path}:{mark.line + 1}:{mark.column + 1}: {problem}")
+
+
 def _check_keys(path: Path, node: yaml.Node) -> None:
-    """Raise ConfigError for a key that a mapping has twice (PyYAML silently keeps the last)."""
+    """Raise ConfigError for a key that is no text or that a mapping has twice.
+
+    PyYAML silently keeps the last of two.
+    """
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check_keys(path, item)
     elif isinstance(node, yaml.MappingNode):
         seen = set()
         for name, value in node.value:
+            if name.tag not in (TEXT_TAG, MERGE_TAG):
+                written = f"{name.value!r} " if isinstance(name, yaml.ScalarNode) else ""
+                raise _error(path, name.start_mark,
+                             f"the key {written}is no text; put it between quotes")
             if name.value in seen:
-                mark = name.start_mark
-                raise ConfigError(f"{path}:{mark.line + 1}:{mark.column + 1}: key {name.value} is "
-                                  "written twice")
+                raise _error(path, name.start_mark, f"key {name.value} is written twice")
             seen.add(name.value)
             _check_keys(path, value)

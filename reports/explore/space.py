@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.quant.layer_keys import layer_key
+from compiler.frontends.load import load_model
 from compiler.quant.scheme import (
-    CHOICES,
-    LINEARS,
-    SOFTMAX,
+    METHODS,
     Lut2dScheme,
     RowgenScheme,
     Scheme,
     SchemeMap,
     SimdScheme,
-    load_scheme,
 )
-from hw.config import KINDS, HardwareConfig
-from hw.errors import ConfigError
-from hw.presets import load_hardware
-from hw.resources import load_device
-from reports.explore.marked_yaml import marked
+from hw.config import HardwareConfig
+from hw.errors import ConfigError, LutripError
+from reports.explore.accuracy import load_sensitivities
+from reports.explore.marked_yaml import MarkedYaml, marked
+from reports.explore.settings import (
+    SCHEME_FIELDS,
+    check_setting,
+    hardware_called,
+    linears_of,
+    memory_called,
+    scheme_called,
+)
 from reports.explore.study import Study
-from sim.memory_presets import MemoryPreset, default_memory, load_memory
+from sim.memory_presets import MemoryPreset, default_memory
 
 Point = tuple[int, ...]
 """Place of each parameter's value."""
 
-GROUPS = {"attention": ("q", "k", "v", "o"), "mlp": ("gate", "up", "down")}
-"""Names for several linears of a layer."""
-HARDWARE_FIELDS = {field.name: str(field.type) for field in dataclasses.fields(HardwareConfig)
-                   if field.name != "name"}
-SCHEME_KINDS: tuple[type[Any], ...] = (Lut2dScheme, RowgenScheme, SimdScheme)
-SCHEME_FIELDS = tuple(sorted({
-    field.name for kind in SCHEME_KINDS for field in dataclasses.fields(kind)} - {"name"}))
-TARGETS = ("hardware", "scheme", "memory", "softmax")
+KIND_NAMES: dict[type[Any], str] = {
+    Lut2dScheme: "lut2d", RowgenScheme: "rowgen", SimdScheme: "simd"}
+SCHEMES_MOST = 20_000
+"""Schemes of a study that `every_scheme` lists at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,72 +66,18 @@ def values_of(point: Point, study: Study) -> dict[str, Any]:
             for parameter, place in zip(study.parameters, point, strict=True)}
 
 
-def linears_of(target: str) -> tuple[str, ...]:
-    """Layer keys (`compiler.quant.layer_keys`) of ``scheme.TARGET``; raises ValueError."""
-    names: list[str] = []
-    for part in target.split("+"):
-        if part in GROUPS:
-            names += GROUPS[part]
-        else:
-            if layer_key(part).linear not in LINEARS:
-                raise ValueError(part)
-            names.append(part)
-    return tuple(names)
-
-
-@functools.cache
-def _scheme(name: str) -> SchemeMap:
-    return load_scheme(name)
-
-
-@functools.cache
-def _hardware(name: str) -> HardwareConfig:
-    return load_hardware(name)
-
-
-@functools.cache
-def _memory(name: str) -> MemoryPreset:
-    return load_memory(name)
-
-
-def check_setting(target: str, value: Any) -> None:
-    """Raise ConfigError for a target that is none, or a value that it cannot have."""
-    kind, _, rest = target.partition(".")
-    if kind == "hardware" and rest in HARDWARE_FIELDS:
-        kinds = KINDS[HARDWARE_FIELDS[rest]]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ConfigError(f"{target} must be {HARDWARE_FIELDS[rest]}, not {value!r}")
-        if rest == "device":
-            load_device(str(value))
-        return
-    if kind == "scheme" and rest in SCHEME_FIELDS:
-        if rest in CHOICES and value not in CHOICES[rest]:
-            allowed = ", ".join(map(str, CHOICES[rest]))
-            raise ConfigError(f"{target} must be one of {allowed}, not {value!r}")
-        return
-    if kind == "scheme" and rest:
-        try:
-            linears_of(rest)
-        except ValueError:
-            raise ConfigError(
-                f"{target} sets nothing: scheme.{rest} is neither a field of a scheme nor "
-                f"linears ({', '.join((*LINEARS, *GROUPS))}, with + between)") from None
-    elif rest or kind not in TARGETS:
-        raise ConfigError(f"{target} sets nothing; parameters are {', '.join(TARGETS)}, "
-                          "hardware.FIELD, scheme.FIELD or scheme.LINEARS")
-    if kind == "softmax":
-        if value not in SOFTMAX:
-            raise ConfigError(f"softmax must be {' or '.join(SOFTMAX)}, not {value!r}")
-        return
-    if not isinstance(value, str):
-        raise ConfigError(f"{target} takes names or files, not {value!r}")
-    {"hardware": _hardware, "scheme": _scheme, "memory": _memory}[kind](value)
-
-
-def _changed(base: Any, fields: Mapping[str, Any]) -> Any:
-    """A dataclass with those of the fields that it has."""
+def _changed(base: Scheme, fields: Mapping[str, Any]) -> Scheme:
+    """A scheme with those of the fields that it has; raises ConfigError if there is none such."""
     own = {name: value for name, value in fields.items() if hasattr(base, name)}
-    return dataclasses.replace(base, **own) if own else base
+    changed = dataclasses.replace(base, **own) if own else base
+    kind = KIND_NAMES[type(changed)]
+    if changed.method not in METHODS[kind]:
+        raise ConfigError(f"scheme {changed.name}: kind {kind} has no method {changed.method}; "
+                          f"it has {', '.join(METHODS[kind])}")
+    if isinstance(changed, SimdScheme) and (changed.weight_bits, changed.act_bits) == (8, 4):
+        raise ConfigError(f"scheme {changed.name}: int8 weights need act_bits 8 (the array has no "
+                          "W8A4 layout)")
+    return changed
 
 
 def scheme_name(scheme: SchemeMap, fields: Mapping[str, Any], parts: Mapping[str, Scheme]) -> str:
@@ -157,8 +104,8 @@ def scheme_of(settings: Mapping[str, Any], study: Study) -> SchemeMap:
         if kind == "scheme" and rest in SCHEME_FIELDS:
             fields[rest] = value
         elif kind == "scheme" and rest:
-            parts |= dict.fromkeys(linears_of(rest), _scheme(value).default)
-    given = _scheme(settings.get("scheme", study.scheme))
+            parts |= dict.fromkeys(linears_of(rest), scheme_called(value).default)
+    given = scheme_called(settings.get("scheme", study.scheme))
     return dataclasses.replace(
         given, name=scheme_name(given, fields, parts), default=_changed(given.default, fields),
         layers={key: _changed(part, fields) for key, part in (given.layers | parts).items()},
@@ -172,21 +119,26 @@ def design_of(point: Point, study: Study) -> Design:
               if (rest := target.removeprefix("hardware.")) != target}
     try:
         hardware = dataclasses.replace(
-            _hardware(settings.get("hardware", study.hardware)), **fields)
+            hardware_called(settings.get("hardware", study.hardware)), **fields)
     except ConfigError as error:
         raise ConfigError(f"hardware: {error}") from None
     memory = settings.get("memory", study.memory)
-    preset = default_memory(hardware) if memory is None else _memory(memory)
+    preset = default_memory(hardware) if memory is None else memory_called(memory)
     return Design(hardware=hardware, scheme=scheme_of(settings, study), memory=preset)
 
 
 def check_space(study: Study) -> None:
     """Raise LutripError, before anything is evaluated, for names that a study has wrong."""
-    _hardware(study.hardware)
-    _scheme(study.scheme)
-    if study.memory is not None:
-        _memory(study.memory)
     place = marked(study.path, study.text)
+    loaders: dict[str, Callable[[str], Any]] = {
+        "hardware": hardware_called, "scheme": scheme_called, "memory": memory_called,
+        "accuracy": load_sensitivities, "model": load_model}
+    for key, load in loaders.items():
+        if (name := getattr(study, key)) is not None:
+            try:
+                load(name)
+            except LutripError as error:
+                raise place.error([key], str(error)) from None
     for parameter in study.parameters:
         for settings in parameter.settings:
             for target, value in settings.items():
@@ -195,37 +147,94 @@ def check_space(study: Study) -> None:
                 except ConfigError as error:
                     raise place.error(["parameters", parameter.name], str(error), key=True
                                       ) from None
+    _check_fields(place, study)
+    _check_prices(place, study)
+
+
+def _set_by(study: Study, *kinds: str) -> dict[str, dict[Any, None]]:
+    """Values that a study's parameters give to the targets of some kinds, each once."""
+    found: dict[str, dict[Any, None]] = {}
+    for parameter in study.parameters:
+        for settings in parameter.settings:
+            for target, value in settings.items():
+                if target.partition(".")[0] in kinds:
+                    found.setdefault(target, {})[value] = None
+    return found
+
+
+def _check_fields(place: MarkedYaml, study: Study) -> None:
+    """Raise ConfigError for a field of schemes that no scheme of the study has."""
+    fields = {f"scheme.{name}": name for name in SCHEME_FIELDS}
+    names = dict.fromkeys([study.scheme, *(
+        name for target, values in _set_by(study, "scheme").items() if target not in fields
+        for name in values)])
+    given = [scheme_called(name) for name in names]
+    parts = [part for scheme in given for part in (scheme.default, *scheme.layers.values())]
+    for parameter in study.parameters:
+        for target in {target for settings in parameter.settings for target in settings}:
+            if target in fields and not any(hasattr(part, fields[target]) for part in parts):
+                raise place.error(["parameters", parameter.name], f"{target} changes nothing: "
+                                  f"{', '.join(names)} have no {fields[target]}", key=True)
+
+
+def _check_prices(place: MarkedYaml, study: Study) -> None:
+    """Raise ConfigError for a device without a price where the price counts."""
+    if "price" not in {*study.objectives, study.choose, *(bound.metric for bound in study.bounds)}:
+        return
+    given = _set_by(study, "hardware")
+    devices = [hardware_called(name).device
+               for name in (study.hardware, *given.get("hardware", ()))]
+    for device in (*devices, *given.get("hardware.device", ())):
+        if device not in study.prices:
+            raise place.error(["prices"], f"the price of {device} is missing", key=True)
+
+
+def contents_of(study: Study) -> list[str]:
+    """What the names of hardware, schemes and memories in a study stand for."""
+    loaders: dict[str, Callable[[str], Any]] = {
+        "hardware": hardware_called, "scheme": scheme_called, "memory": memory_called}
+    named = {("hardware", study.hardware), ("scheme", study.scheme)}
+    if study.memory is not None:
+        named.add(("memory", study.memory))
+    for parameter in study.parameters:
+        for settings in parameter.settings:
+            for target, value in settings.items():
+                kind, _, rest = target.partition(".")
+                if kind in loaders and isinstance(value, str) and (
+                        not rest or (kind == "scheme" and rest not in SCHEME_FIELDS)):
+                    named.add((kind, value))
+    return [repr(loaders[kind](name)) for kind, name in sorted(named)]
 
 
 def every_scheme(study: Study) -> list[SchemeMap]:
-    """Schemes of all points, each once."""
+    """Schemes of all points, each once, without impossible ones.
+
+    Raises ConfigError for more combinations than `SCHEMES_MOST`.
+    """
     touching = [
-        number for number, parameter in enumerate(study.parameters)
+        parameter for parameter in study.parameters
         if any(target.partition(".")[0] in ("scheme", "softmax")
                for settings in parameter.settings for target in settings)]
+    if (count := math.prod(len(parameter.values) for parameter in touching)) > SCHEMES_MOST:
+        raise marked(study.path, study.text).error(
+            ["parameters"], f"{count:,} combinations of schemes are too many to list; at most "
+            f"{SCHEMES_MOST:,}", key=True)
     found: dict[str, SchemeMap] = {}
-    for combination in _combinations([len(study.parameters[n].values) for n in touching]):
-        settings: dict[str, Any] = {}
-        for number, place in zip(touching, combination, strict=True):
-            settings |= study.parameters[number].settings[place]
-        scheme = scheme_of(settings, study)
+    for combination in itertools.product(*(parameter.settings for parameter in touching)):
+        settings = {target: value for part in combination for target, value in part.items()}
+        try:
+            scheme = scheme_of(settings, study)
+        except ConfigError:
+            continue
         found[scheme.name] = scheme
     return list(found.values())
 
 
-def _combinations(sizes: Sequence[int]) -> list[tuple[int, ...]]:
-    made: list[tuple[int, ...]] = [()]
-    for size in sizes:
-        made = [(*one, place) for one in made for place in range(size)]
-    return made
-
-
 def part_values(part: Scheme) -> dict[str, Any]:
     """A scheme of one kind as a YAML file has it."""
-    kind = {Lut2dScheme: "lut2d", RowgenScheme: "rowgen", SimdScheme: "simd"}[type(part)]
     values = dataclasses.asdict(part)
     del values["name"]
-    return {"kind": kind, **values}
+    return {"kind": KIND_NAMES[type(part)], **values}
 
 
 def options_values(scheme: SchemeMap) -> dict[str, Any]:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
+from hw.errors import ConfigError
 from hw.presets import CONFIGS, find
 from reports.explore.marked_yaml import MarkedYaml, read_marked
 from reports.explore.metrics import METRICS, Goal, told
+from reports.explore.schema import check_schema
 
-SCHEMA = CONFIGS / "schema" / "study.schema.json"
 EXHAUSTIVE_MOST = 20_000
 """Combinations up to which every one is tried where the study does not say how many."""
 POINTS = 2_000
 """Points of a larger space where the study does not say how many."""
+VALUES_MOST = 10_000
+"""Values of a range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,41 +139,6 @@ class Study:
         return METRICS[metric].goal
 
 
-def study_schema() -> dict[str, Any]:
-    """The JSON schema of study files."""
-    schema: dict[str, Any] = json.loads(SCHEMA.read_text())
-    return schema
-
-
-def check_schema(marked: MarkedYaml) -> None:
-    """Raise ConfigError at the place that breaks the schema."""
-    found = best_match(Draft202012Validator(study_schema()).iter_errors(marked.value))
-    if found is None:
-        return
-    keys = list(found.absolute_path)
-    if found.validator == "additionalProperties":
-        known = sorted(found.schema["properties"])
-        unknown = next(key for key in found.instance if key not in known)
-        raise marked.error([*keys, unknown], f"unknown key {unknown!r}{_hint(unknown, known)}",
-                           key=True)
-    if found.validator == "required":
-        missing = next(key for key in found.validator_value if key not in found.instance)
-        where = ".".join(map(str, keys)) or "the study"
-        raise marked.error(keys, f"{where} needs the key {missing!r}")
-    if found.validator == "enum":
-        known = [str(value) for value in found.validator_value]
-        raise marked.error(keys, f"{found.instance!r} is none of {', '.join(known)}"
-                           f"{_hint(str(found.instance), known)}")
-    raise marked.error(keys, found.message)
-
-
-def _hint(given: str, known: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(given, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def load_study(name: str) -> Study:
     """Study by name or file; raises ConfigError in one line with line and column."""
     path = find("studies", name)
@@ -208,7 +172,7 @@ def _parameter(marked: MarkedYaml, name: str) -> Parameter:
     if isinstance(given, dict) and "from" not in given:
         return Parameter(name=name, values=tuple(given), settings=tuple(given.values()))
     values = given if isinstance(given, list) else _range(marked, name, given)
-    if len({repr(value) for value in values}) < len(values):
+    if len({(isinstance(value, bool), value) for value in values}) < len(values):
         raise marked.error(["parameters", name], f"parameter {name} has a value twice")
     targets = [part.strip() for part in name.split(",")]
     return Parameter(name=name, values=tuple(values),
@@ -217,15 +181,22 @@ def _parameter(marked: MarkedYaml, name: str) -> Parameter:
 
 def _range(marked: MarkedYaml, name: str, given: Mapping[str, Any]) -> list[Any]:
     """``from`` to ``to`` by steps, or by a factor."""
-    low, high = given["from"], given["to"]
+    low, high, step, factor = given["from"], given["to"], given.get("step", 1), given.get("factor")
+
+    def error(key: str, problem: str) -> ConfigError:
+        return marked.error(["parameters", name, key], f"parameter {name} {problem}")
+
     if high < low:
-        raise marked.error(["parameters", name, "to"], f"parameter {name} ends at {high:g}, below "
-                           f"its begin {low:g}")
-    if "factor" in given:
-        count = math.floor(math.log(high / low, given["factor"]) + 1e-9)
-        return [low * given["factor"]**n for n in range(count + 1)]
-    count = math.floor((high - low) / given.get("step", 1) + 1e-9)
-    return [low + n * given.get("step", 1) for n in range(count + 1)]
+        raise error("to", f"ends at {high:g}, below its begin {low:g}")
+    if factor is not None and "step" in given:
+        raise error("factor", "has a step and a factor; leave one out")
+    if factor is not None and low <= 0:
+        raise error("from", f"must begin above 0 to grow by a factor, not at {low:g}")
+    steps = (high - low) / step if factor is None else math.log(high / low, factor)
+    if steps + 1 > VALUES_MOST:
+        raise error("to", f"has more than {VALUES_MOST:,} values")
+    counts = range(math.floor(steps + 1e-9) + 1)
+    return [low + n * step if factor is None else low * factor**n for n in counts]
 
 
 def _bound(marked: MarkedYaml, metric: str) -> Bound:

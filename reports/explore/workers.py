@@ -79,6 +79,11 @@ class Cluster:
             self.client.cancel(futures)
 
 
+def ignore_interrupts() -> None:
+    """Ctrl-C goes to the whole process group; the process in front tells its workers to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def local_cluster(study: Study, measured: Path | None, jobs: int) -> Iterator[Workers]:
     """``jobs`` processes of this machine."""
@@ -87,8 +92,7 @@ def local_cluster(study: Study, measured: Path | None, jobs: int) -> Iterator[Wo
     with silenced(), LocalCluster(
             n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=":0",
             silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
-        # Ctrl-C goes to the whole process group; this process tells the workers to end.
-        client.run(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        client.run(ignore_interrupts)
         yield Cluster(study, measured, client)
 
 

@@ -23,6 +23,7 @@ from reports.explore.references import references_of
 from reports.explore.result import confirmed_points, study_values
 from reports.explore.run import Explored, best_points, explore, front_points
 from reports.explore.search import new_search, objectives_of, signed
+from reports.explore.settings import hardware_called
 from reports.explore.space import design_of, point_of
 from reports.explore.workers import Here
 from tests.reports.explore.studies import small
@@ -165,9 +166,7 @@ def test_changed_files_are_another_study(tmp_path):
     hardware.write_text(json.dumps(values))
     study = small(tmp_path, ("hardware: tiny", f"hardware: {hardware}"))
     before = study_digest(study)
-    from reports.explore import space
-
-    space._hardware.cache_clear()
+    hardware_called.cache_clear()
     hardware.write_text(json.dumps({**values, "tokens_max": values["tokens_max"] + 1}))
     assert study_digest(study) != before
 

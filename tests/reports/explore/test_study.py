@@ -10,8 +10,16 @@ from jsonschema import Draft202012Validator
 from hw.errors import ConfigError, LutripError
 from hw.presets import names
 from reports.explore.metrics import METRICS
-from reports.explore.space import Design, check_space, design_of, point_of, values_of
-from reports.explore.study import Bound, load_study, study_schema
+from reports.explore.schema import study_schema
+from reports.explore.space import (
+    Design,
+    check_space,
+    design_of,
+    every_scheme,
+    point_of,
+    values_of,
+)
+from reports.explore.study import Bound, load_study
 from sim.memory_presets import default_memory
 from tests.reports.explore.studies import TEXT, small, write
 
@@ -44,8 +52,10 @@ def test_large_spaces_are_sampled(tmp_path):
 
 
 @pytest.mark.parametrize("name", names("studies"))
-def test_shipped_studies(name):
+def test_shipped_studies(name, monkeypatch):
     study = load_study(name)
+    # Models are checked by their own tests, and the packaged one need not be here.
+    monkeypatch.setattr("reports.explore.space.load_model", lambda name: None)
     check_space(study)
     assert study.question
     assert study.text.startswith("# yaml-language-server: $schema=../schema/study.schema.json")
@@ -103,7 +113,7 @@ def test_errors_name_line_and_column(tmp_path, old, new, place, said):
     ("hardware.clock_mhz: {from: 50, to: 200, factor: 2}", "hardware.rowgen: [1]",
      "hardware.rowgen must be bool, not 1"),
     ("hardware.clock_mhz: {from: 50, to: 200, factor: 2}", "hardware.device: [ecp6]",
-     "unknown key 'ecp6'"),
+     "no device called 'ecp6'; known: v80, u280, kv260, ecp5-85"),
     ("hardware: tiny", "hardware: tinny", "did you mean tiny?"),
     ("scheme: simd-w4a8-tiny", "scheme: simd", "no schemes configuration called 'simd'"),
 ])
@@ -112,6 +122,102 @@ def test_wrong_names(tmp_path, old, new, said):
     with pytest.raises(LutripError) as error:
         check_space(study)
     assert said in str(error.value)
+
+
+RANGE = "{from: 50, to: 200, factor: 2}"
+CLOCK = f"hardware.clock_mhz: {RANGE}"
+MEMORY = "memory: [ideal, ddr4-kv260]"
+PRICE = ("energy_per_token_j, lut]", "price]")
+
+
+@pytest.mark.parametrize(("changes", "place", "said"), [
+    ([PRICE, ("search:", "prices: {u280: 9}\nsearch:")], "17:1", "the price of kv260 is missing"),
+    ([PRICE, (MEMORY, "hardware.device: [v80]"), ("search:", "prices: {kv260: 9}\nsearch:")],
+     "17:1", "the price of v80 is missing"),
+    ([PRICE, (MEMORY, "hardware: [tiny, sim]"), ("search:", "prices: {kv260: 9}\nsearch:")],
+     "17:1", "the price of u280 is missing"),
+    ([("hardware.clock_mhz", "1")], "11:3", "the key '1' is no text"),
+    ([("hardware.clock_mhz", "true")], "11:3", "the key 'true' is no text"),
+    ([("hardware.clock_mhz", "null")], "11:3", "the key 'null' is no text"),
+    ([("hardware.clock_mhz", "[1]")], "11:3", "the key is no text"),
+    ([("title: small", "5: small")], "1:1", "the key '5' is no text"),
+    ([(RANGE, "{a: {1: 8}}")], "11:28", "the key '1' is no text"),
+    ([("from: 50", "from: 0")], "11:30", "must begin above 0 to grow by a factor, not at 0"),
+    ([("from: 50", "from: -5")], "11:30", "must begin above 0 to grow by a factor, not at -5"),
+    ([("from: 50", "from: .nan")], "11:30", "must be a finite number"),
+    ([("to: 200", "to: .inf")], "11:38", "must be a finite number"),
+    ([("to: 200", f"to: 1{'0' * 400}")], "11:38", "must be a finite number"),
+    ([("to: 200, factor: 2", "to: 1000000000")], "11:38", "has more than 10,000 values"),
+    ([("factor: 2", "factor: 1.0000001")], "11:38", "has more than 10,000 values"),
+    ([("from: 50, to: 200", "from: 1.0e-300, to: 1.0e+300")], "11:44", "more than 10,000 values"),
+    ([("factor: 2", "factor: 2, step: 1")], "11:51", "has a step and a factor; leave one out"),
+    ([("to: 200", "to: 1e9")], "11:38", "'1e9' is not of type 'number'; write 1.0e+9"),
+    ([(RANGE, "[1e9]")], "11:3", "hardware.clock_mhz must be float, not '1e9'; write 1.0e+9"),
+    ([(RANGE, "[100, 100.0]")], "11:23", "parameter hardware.clock_mhz has a value twice"),
+    ([(RANGE, "[.nan]")], "11:24", "must be a finite number"),
+    ([("weight: 3", "weight: .nan")], "5:50", "must be a finite number"),
+    ([("weight: 3", "weight: .inf")], "5:50", "must be a finite number"),
+    ([("max: 8", "max: .nan")], "15:16", "must be a finite number"),
+    ([("prefill: 6", "prefill: 6.0")], "5:28", "6.0 is not of type 'integer'"),
+    ([("batch: 8", "seed: 4294967296")], "17:16", "greater than the maximum of 4294967295"),
+    ([("title: small", "title: &x [*x]")], "1:12", "*x stands for a value that it is a part of"),
+    ([("title: small", f"title: {'[' * 3000}")], "1:27", "more than 20 mappings and lists"),
+    ([("title: small", "title: 2026-13-45")], "1:1", "a number or date that is none"),
+    ([(MEMORY, "scheme.sparsity: [abc]")], "13:3", "must be from 0 to 0.95, not 'abc'"),
+    ([(MEMORY, "scheme.sparsity: [2]")], "13:3", "must be from 0 to 0.95, not 2"),
+    ([(MEMORY, "scheme.method: [xx]")], "13:3", "scheme.method must be one of clipped, "),
+    ([(MEMORY, "scheme.seed: [abc]")], "13:3", "must be a whole number from 0, not 'abc'"),
+    ([(MEMORY, "scheme.seed: [-1]")], "13:3", "must be a whole number from 0, not -1"),
+    ([(MEMORY, "scheme.trip_max: [true]")], "13:3", "must be one of 0, 1, 2, 3, 4, not True"),
+    ([(MEMORY, "scheme.trip_max: [2.0]")], "13:3", "must be one of 0, 1, 2, 3, 4, not 2.0"),
+    ([(MEMORY, "scheme.gather: [1]")], "13:3", "scheme.gather must be true or false, not 1"),
+    ([(MEMORY, "scheme.act_codes: [16]")], "13:3", "scheme.act_codes changes nothing: "),
+    ([("hardware: tiny", "hardware: tinny")], "7:11", "did you mean tiny?"),
+    ([("scheme: simd-w4a8-tiny", "scheme: simd")], "8:9", "no schemes configuration"),
+    ([("hardware: tiny", "hardware: tiny\nmemory: ddr5")], "8:9", "no memory configuration"),
+    ([("model: shape:tiny", "model: shape:tinny")], "3:8", "unknown shape"),
+    ([("model: shape:tiny", "model: tiny")], "3:8", "tiny: no such model"),
+    ([("hardware: tiny", "hardware: tiny\naccuracy: gpt")], "8:11", "no sensitivities of 'gpt'"),
+    ([(CLOCK, "'hardware.lanes,': [8]")], "11:3", "a comma in the parameter's name has no target"),
+    ([("rowgen-2bit]", "mix-lut-simd]")], "12:3", "scheme.mlp cannot be mix-lut-simd: it is a mix"),
+    ([("rowgen-2bit]", "simd-w4a4-agile]")], "12:3", "scheme.mlp cannot be simd-w4a4-agile"),
+])
+def test_mistakes_are_told_in_a_line(tmp_path, changes, place, said):
+    with pytest.raises(ConfigError) as error:
+        check_space(small(tmp_path, *changes))
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / 'small.yaml'}:{place}: ")
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_missing_model_is_told_at_its_key(tmp_path, monkeypatch):
+    monkeypatch.setattr("compiler.frontends.packaged._installed", lambda packaged: None)
+    monkeypatch.setenv("LUTRIP_CACHE", str(tmp_path / "none"))
+    study = small(tmp_path, ("model: shape:tiny", "model: smollm2-135m"))
+    with pytest.raises(ConfigError, match=r"small\.yaml:3:8: model smollm2-135m is not here: run"):
+        check_space(study)
+
+
+def test_schemes_that_are_too_many_to_list(tmp_path):
+    keys = "".join(f"  scheme.{layer}.down: [simd-w4a8-tiny, simd-w8a8-tiny]\n"
+                   for layer in range(40))
+    study = small(tmp_path, ("  memory:", f"{keys}  memory:"))
+    check_space(study)
+    with pytest.raises(ConfigError, match=r":9:1: [0-9,]+ combinations of schemes are too many"):
+        every_scheme(study)
+    assert len(every_scheme(small(tmp_path))) == 2 * 3
+
+
+def test_impossible_fields_make_no_scheme(tmp_path):
+    study = small(tmp_path, (MEMORY, "scheme.act_bits: [4, 8]"))
+    check_space(study)
+    with pytest.raises(ConfigError, match="int8 weights need act_bits 8"):
+        design_of((1, 0, 0, 0), study)
+    assert {scheme.default.act_bits for scheme in every_scheme(study)} == {4, 8}
+    other = small(tmp_path, (MEMORY, "scheme.method: [gptvq]"))
+    with pytest.raises(ConfigError, match="kind simd has no method gptvq"):
+        design_of((0, 0, 0, 0), other)
 
 
 def test_missing_and_unreadable_files(tmp_path):
