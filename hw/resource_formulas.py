@@ -137,6 +137,8 @@ TERMS: dict[str, Size] = {
     "dot bit above the multiplier": lambda c: (
         dot_bits(c) - WEIGHT_BITS + 1 if dot_bits(c) > WEIGHT_BITS else 0),
     "queue bit": lambda c: bits_for(c.read_fifo_words),
+    # Parts of a word are chunks (keys), or elements whose columns share a port word (values).
+    "append buffer bit": lambda c: c.port_bits * max(c.chunks_per_word, c.simd_depth // 2),
     "token order": lambda c: c.orders_tokens,
     # `hw.register_map.counters` without its text.
     "counter": lambda c: len(WORK) + 2 * ENGINES + 3 + c.weight_ports,
@@ -315,7 +317,6 @@ COMPONENTS: dict[str, Component] = {
         path="norm", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
         memories=lambda c: [(Memory(c.port_bits, norm_words_max(c)), 2)],
         dsp=lambda c: 3 * c.word_elements + 4, dsp58=lambda c: 2 * c.word_elements + 4,
-        mult18=lambda c: 3 * c.word_elements + 2,
     ),
     "rope": Component(
         path="rope", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
@@ -346,9 +347,10 @@ COMPONENTS: dict[str, Component] = {
         ff=("unit", "element", "activation lane"), dsp=lambda c: 1, mult18=lambda c: 2,
     ),
     "append": Component(
-        path="append", count=lambda c: c.simd, lut=PER_ELEMENT, ff=PER_ELEMENT,
-        # A port's number times its stride: of one bit that is no product.
-        dsp=lambda c: c.weight_ports > 2,
+        path="append", count=lambda c: c.simd, lut=("unit", "element", "append buffer bit"),
+        ff=("unit", "element", "append buffer bit"),
+        # A port's number times its stride of 24 bits: of one bit that is no product.
+        dsp=lambda c: c.weight_ports > 2, mult18=lambda c: _mult18(24) * (c.weight_ports > 2),
     ),
     "vector memory": Component(
         path="vector_memory", ff=PER_UNIT,

