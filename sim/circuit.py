@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 import hw
 from hw.config import HardwareConfig
 from hw.generate import generate
@@ -28,7 +30,10 @@ def circuit(
 ) -> list[Path]:
     """Verilog files of the accelerator, generated when they are not there yet."""
     folder = build_dir.resolve() / "verilog" / f"{config.digest()}-{generator_hash()}"
-    if not (folder / "manifest.json").is_file():
-        progress(f"generating Verilog for {config.name}")
-        generate(config, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may want the same circuit at the same time.
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "manifest.json").is_file():
+            progress(f"generating Verilog for {config.name}")
+            generate(config, folder)
     return sorted((folder / "verilog").glob("*.v"))
