@@ -81,10 +81,11 @@ def test_resume_takes_everything_over(explored, tmp_path, capsys):
     assert again["points"] == values["points"]
 
 
-def test_interrupted_then_resumed(explored, tmp_path):
+def test_interrupted_then_resumed(tmp_path):
     """Ctrl-C in the middle; the rest gives the same front."""
-    _, _, values = explored
-    study, out = write(tmp_path), tmp_path / "out"
+    text = TEXT.replace("{from: 50, to: 200, factor: 2}", "{from: 50, to: 200, step: 10}")
+    study, out = write(tmp_path, text), tmp_path / "out"
+    count = 16 * 12
     command = [sys.executable, "-m", "lutrip.cli", "explore", str(study), "--out", str(out),
                "--no-confirm"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -101,12 +102,14 @@ def test_interrupted_then_resumed(explored, tmp_path):
     assert "Traceback" not in said
     assert not (out / "study.json").exists()
     lines = (out / FILE).read_text().splitlines()[1:]
-    assert 0 < len(lines) < 36
-    report = tmp_path / "values.json"
+    assert 0 < len(lines) < count
+    report, whole = tmp_path / "values.json", tmp_path / "whole.json"
     assert main([*command[3:], "--resume", "--json", str(report)]) == 0
     again = json.loads(report.read_text())
-    assert again["evaluated"] + len(lines) == 36
-    assert again["points"] == values["points"]
+    assert again["evaluated"] + len(lines) == count
+    assert main(["explore", str(study), "--out", str(tmp_path / "whole"), "--no-confirm", "--json",
+                 str(whole)]) == 0
+    assert again["points"] == json.loads(whole.read_text())["points"]
 
 
 @pytest.mark.parametrize(("change", "said"), [
