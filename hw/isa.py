@@ -22,6 +22,9 @@ LINE_BYTES = 64
 """Addresses in instructions count lines of this many bytes."""
 TOKEN_COUNT_BITS = 8
 """Width of a pair's token count."""
+QUEUE_DEPTH = 16
+"""Instructions that wait for one engine, the running one included: enough that one engine's long
+list does not keep others' instructions behind it, and no more than the memory of 4 takes."""
 
 
 class Engine(enum.IntEnum):

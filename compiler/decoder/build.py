@@ -22,6 +22,7 @@ from compiler.image.verify import verify_programs
 from compiler.image.writer import ImageWriter
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.attention import SHARED, Span, cache_regions, empty_cache
+from compiler.lower.halves import Halves, worthwhile_tokens
 from compiler.lower.passes import (
     Addresses,
     LayerGroup,
@@ -104,14 +105,15 @@ class DecoderCompiler:
                                    f"{most}; use larger hardware")
         self.graphs = PassGraphs(decoder, self.words, self.KEPT_LAYERS)
         self.token_lines = header_bytes(len(SECTIONS)) // LINE_BYTES
-        self.tokens_max = self.largest_pass()
-        self.emitter = self.make_emitter(self.tokens_max)
+        self.halves = self.largest_pass()
+        self.tokens_max = self.halves.tokens_max
+        self.emitter = self.make_emitter(self.halves)
         self.spans = spans_of(len(self.prompt), new_tokens, self.tokens_max)
         self.groups: list[LayerGroup] = []
 
-    def make_emitter(self, tokens: int) -> PassEmitter:
-        """Emitter of passes of at most so many tokens."""
-        return PassEmitter(self.decoder, tokens, self.graphs, self.token_lines)
+    def make_emitter(self, halves: Halves) -> PassEmitter:
+        """Emitter of passes that are cut so."""
+        return PassEmitter(self.decoder, halves, self.graphs, self.token_lines)
 
     def trials(self, tokens: int) -> Iterator[Span]:
         """Spans of passes of at most so many tokens, one of each need of room."""
@@ -120,35 +122,67 @@ class DecoderCompiler:
         step = self.config.word_elements
         yield from {(span.tokens, -(-span.end // step)): span for span in spans}.values()
 
-    def largest_pass(self) -> int:
-        """Most tokens of a pass for which the stores hold every pass."""
-        most = self.decoder.pass_tokens or self.config.tokens_max
-        tokens = wanted = min(most, len(self.prompt))
-        for index in self.decoder.forms:
-            tokens = self.fitting_tokens(self.decoder.layer(index), tokens)
-        if self.decoder.pass_tokens and tokens < wanted:
+    def largest_pass(self) -> Halves:
+        """Most tokens of a pass for which the stores hold every pass, in halves if that pays."""
+        wanted = min(self.config.tokens_max, len(self.prompt))
+        ruled = self.decoder.pass_tokens
+        if not ruled and wanted > 1:
+            part = self.worthwhile_part()
+            if wanted >= 2 * part:
+                cut = self.fitting(Halves(wanted, 2, 2 * part))
+                if cut is not None and cut.tokens_max >= 2 * part:
+                    return cut
+        found = self.fitting(Halves(min(ruled or wanted, len(self.prompt))))
+        assert found is not None
+        if ruled and found.tokens_max < min(ruled, len(self.prompt)):
             raise CompileError(
-                f"hardware {self.config.name} holds passes of {tokens} tokens, the token_rule of "
-                f"scheme {self.decoder.scheme} ranks {wanted}; use a scheme file of your own with "
-                f"tokens: {tokens} under token_rule")
-        return tokens
+                f"hardware {self.config.name} holds passes of {found.tokens_max} tokens, the "
+                f"token_rule of scheme {self.decoder.scheme} ranks "
+                f"{min(ruled, len(self.prompt))}; use a scheme file of your own with tokens: "
+                f"{found.tokens_max} under token_rule")
+        return found
 
-    def fitting_tokens(self, layer: QuantizedLayer, tokens: int) -> int:
-        """At most ``tokens``: the most for which the stores hold every pass of a layer."""
-        while True:
-            emitter = self.make_emitter(tokens)
+    def worthwhile_part(self) -> int:
+        """Tokens of a half that is worth cutting, by the layer that asks for most."""
+        emitter, part = self.make_emitter(Halves(1)), 1
+        for index in self.decoder.forms:
             try:
-                for span in self.trials(tokens):
-                    emitter.check(layer, span)
-                emitter.next_token(Span(0, tokens))
-                return tokens
-            except OutOfSpaceError as error:
-                if tokens == 1:
+                stages = emitter.stages(self.decoder.layer(index), Span(0, 1))
+            except OutOfSpaceError:
+                return self.config.tokens_max
+            tasks = (task for stage in stages for task in stage.tasks)
+            part = max(part, worthwhile_tokens(tasks, self.config))
+        return part
+
+    def fitting(self, halves: Halves) -> Halves | None:
+        """At most these: the most for which the stores hold every pass of all layers.
+
+        None where halves of one token do not fit; raises CompileError where whole passes do not.
+        """
+        for index in self.decoder.forms:
+            layer = self.decoder.layer(index)
+            while (error := self.misfit(layer, halves)) is not None:
+                if halves.tokens_max == halves.parts:
+                    if halves.parts > 1:
+                        return None
                     raise CompileError(
                         f"hardware {self.config.name}: {error.store} holds {error.size}, too few "
                         f"even for one token ({error.needed} more are needed); use larger "
                         "hardware or a shorter context") from None
-                tokens = max(1, error.most(tokens))
+                halves = dataclasses.replace(halves, tokens_max=max(
+                    halves.parts, error.most(halves.tokens_max)))
+        return halves
+
+    def misfit(self, layer: QuantizedLayer, halves: Halves) -> OutOfSpaceError | None:
+        """Why the stores do not hold every pass of a layer."""
+        emitter = self.make_emitter(halves)
+        try:
+            for span in self.trials(halves.tokens_max):
+                emitter.check(layer, span)
+            emitter.next_token(Span(0, halves.tokens_max))
+        except OutOfSpaceError as error:
+            return error
+        return None
 
     def write(self, folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Write the build folder; returns the metadata of its build.json, which comes last."""

@@ -9,13 +9,11 @@ from compiler.errors import VerifyError
 from compiler.image.access import Access
 from compiler.image.hazards import conflicts
 from compiler.image.program import Instruction, Step, engine_names, steps
-from hw.isa import ENGINE_OF, TOKEN_COUNT_BITS, Engine, Opcode
+from hw.isa import ENGINE_OF, QUEUE_DEPTH, TOKEN_COUNT_BITS, Engine, Opcode
 
 Pair = tuple[Engine, Engine]
 ENGINES = tuple(Engine)
-QUEUE_DEPTH = 4
-"""Instructions that an engine's queue holds, the running one included."""
-QUEUE_SLACK = 8
+QUEUE_SLACK = 2 * QUEUE_DEPTH
 """Queue depth assumed where a deeper queue is the worse case."""
 LAG_ITERATIONS = QUEUE_SLACK + 2
 """Iterations of a loop that can be under way: each engine of it has a waiting instruction each."""

@@ -11,7 +11,7 @@ from compiler.decoder.quantized import AttentionParameters, QuantizedDecoder, Re
 from compiler.errors import CompileError
 from compiler.image.layout import pack_factors, pack_uniform
 from compiler.image.weights import WeightFormat, pack_weights
-from compiler.lower.allocate import OutOfSpaceError
+from compiler.lower.allocate import Allocator, OutOfSpaceError
 from compiler.lower.context import Context
 from compiler.lower.matmul import BLOCKS_MAX, ROUNDS_MAX
 from hw.config import HardwareConfig
@@ -120,26 +120,29 @@ class AttentionStages:
         self.groups = -(-span.end // self.config.group_max)
         self.score_words = -(-span.end // self.config.word_elements)
         self.rounds = self.groups * self.values.group_rounds
-        self.tile = min(self.most_tokens(), span.tokens)
-        self.scores = [self.context.vector.allocate(self.tile * self.heads * self.score_words)
-                       for _ in range(2)]
+        tiles = -(-span.tokens // self.most_tokens())
+        self.tile = -(-span.tokens // tiles)
         rows = self.tile * self.heads
-        self.queries = [self.context.store.allocate(rows * self.decoder.head_words)
-                        for _ in range(2)]
-        self.numerators = [self.context.store.allocate(rows * self.rounds) for _ in range(2)]
+        # One run of each store holds what both turns have: two could fail where one fits.
+        self.scores = self.turns(self.context.vector, rows * self.score_words)
+        self.queries = self.turns(self.context.store,
+                                  rows * (self.decoder.head_words + self.rounds))
+        self.numerators = [start + rows * self.decoder.head_words for start in self.queries]
         self.alphas = self.context.alphas.allocate(self.decoder.head_words)
-        self.scales = [self.context.scales.allocate(2 * rows) for _ in range(2)]
+        self.scales = self.turns(self.context.scales, 2 * rows)
         self.turn = 0
+
+    def turns(self, store: Allocator, words: int) -> list[int]:
+        """First words of two neighbouring runs."""
+        start = store.allocate(2 * words)
+        return [start, start + words]
 
     def close(self) -> None:
         """Free everything."""
-        for start in self.scores:
-            self.context.vector.free(start)
-        for start in (*self.queries, *self.numerators):
-            self.context.store.free(start)
+        self.context.vector.free(self.scores[0])
+        self.context.store.free(self.queries[0])
         self.context.alphas.free(self.alphas)
-        for start in self.scales:
-            self.context.scales.free(start)
+        self.context.scales.free(self.scales[0])
 
     def most_tokens(self) -> int:
         """Query tokens whose rows the stores hold twice."""
@@ -242,3 +245,30 @@ class AttentionStages:
         return self.context.constant(f"{name}.parameters", functools.partial(
             pack_uniform, scale.multiplier, self.config, shift1=scale.shift1,
             shift2=scale.shift2))
+
+
+class AttentionHeads:
+    """Heads one after the other: scores and softmax of one beside the mixture of the one before."""
+
+    def __init__(self, stages: AttentionStages) -> None:
+        self.stages, self.head = stages, 0
+        self.pending: tuple[int, int, int, Prepared] | None = None
+
+    def emit(self, until: int) -> None:
+        """Heads up to ``until``; the last mixture follows with the last head."""
+        tokens = self.stages.span.tokens
+        for head in range(self.head, until):
+            for first in range(0, tokens, self.stages.tile):
+                end = min(first + self.stages.tile, tokens)
+                prepared = self.stages.prepare(head, first, end)
+                self.mix()
+                self.pending = head, first, end, prepared
+        self.head = until
+        if until == self.stages.decoder.architecture.kv_heads:
+            self.mix()
+
+    def mix(self) -> None:
+        """The mixture that was left."""
+        if self.pending is not None:
+            self.stages.mix(*self.pending)
+        self.pending = None

@@ -10,7 +10,7 @@ from compiler.image.access import ALPHA_ENTRIES, SCALE_ENTRIES
 from compiler.image.program import Task
 from compiler.ir.graph import Graph
 from compiler.ir.ops import Op
-from compiler.lower.allocate import Allocator
+from compiler.lower.allocate import WHOLE, Allocator, Share
 from hw.config import HardwareConfig
 from hw.isa import Opcode
 
@@ -48,7 +48,8 @@ class Context:
 
     words: vector words of a row, by tensor; made: operation that makes a tensor. constants:
     deferred bytes by region name. listed: the tensor whose positions the lists hold. dry: only
-    room is asked for, nothing is emitted.
+    room is asked for, nothing is emitted. share, reserved: of the stores, of vector memory
+    (`Allocator`).
     """
 
     graph: Graph
@@ -63,13 +64,16 @@ class Context:
     bank: int = 0
     listed: str | None = None
     dry: bool = False
+    share: Share = WHOLE
+    reserved: int = 0
 
     def __post_init__(self) -> None:
-        config = self.config
-        self.vector = Allocator("vector memory (vector_words)", config.vector_words)
-        self.store = Allocator("operand store (operand_words)", config.operand_words)
-        self.alphas = Allocator("channel factor entries", ALPHA_ENTRIES)
-        self.scales = Allocator("token scale entries", SCALE_ENTRIES)
+        config, share = self.config, self.share
+        self.vector = Allocator(
+            "vector memory (vector_words)", config.vector_words, share, self.reserved)
+        self.store = Allocator("operand store (operand_words)", config.operand_words, share)
+        self.alphas = Allocator("channel factor entries", ALPHA_ENTRIES, share)
+        self.scales = Allocator("token scale entries", SCALE_ENTRIES, share)
         self.stores = self.vector, self.store, self.alphas, self.scales
 
     def emit(self, opcode: Opcode, op: str, region: str, **fields: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compiler.decoder.quantized import (
@@ -17,18 +17,12 @@ from compiler.image.layout import pack_norm
 from compiler.ir.graph import Graph
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Activate, Quantize, Search, Tensor
-from compiler.lower.attention import (
-    CACHE,
-    SHARED,
-    AttentionStages,
-    Span,
-    key_format,
-    value_blocks,
-    value_format,
-)
+from compiler.lower.allocate import Share
+from compiler.lower.append import append_key, append_value
+from compiler.lower.attention import SHARED, AttentionHeads, AttentionStages, Span
 from compiler.lower.context import Context, Place
 from compiler.lower.linear import Lowering
-from compiler.lower.matmul import LinearEmitter
+from compiler.lower.matmul import LinearEmitter, Matmul
 from compiler.lower.tile import PreparedGraph, Tiler, prepare_graph
 from compiler.lower.token_rule import (
     PassParts,
@@ -43,16 +37,6 @@ from compiler.quant.quantized import SimdLinear
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import DrainMode, Opcode
-
-
-def cuts(span: Span, size: int) -> list[tuple[int, int]]:
-    """First and end token of the parts of a span that stay between multiples of ``size``."""
-    result, at = [], 0
-    while at < span.tokens:
-        end = min(span.tokens, at + size - (span.position + at) % size)
-        result.append((at, end))
-        at = end
-    return result
 
 
 def activation(
@@ -104,6 +88,10 @@ def layer_graph(decoder: QuantizedDecoder, layer: QuantizedLayer, tokens: int) -
     return lowering.builder.graph()
 
 
+PIECES = 2
+"""Column tiles of the MLP's first linears at least: one is activated beside the next."""
+
+
 class ResidualEmitter(LinearEmitter):
     """A linear layer whose sums are added to the residual."""
 
@@ -139,78 +127,138 @@ def prepare_layer(
     return dataclasses.replace(prepared, words=words)
 
 
+@dataclass(frozen=True)
+class Room:
+    """What a part of a pass has on chip.
+
+    tokens: that column tiles and places are made for, the same in every pass. residual: of the
+    part's first token. reserved: vector words of all parts' residuals. share: of the rest.
+    """
+
+    tokens: int
+    residual: Place
+    reserved: int
+    share: Share
+
+
 @dataclass
 class LayerEmitter:
-    """Emits a layer into its tiler's context; ``residual`` is already placed.
+    """Emits a layer for a part of a pass; its residual is already placed.
 
-    prepared: of `prepare_layer`. tokens_max: tokens that column tiles and places are made for, the
-    same in every pass. tokens: of the pass that is emitted; parts: of it, under a token rule.
-    `project`, `attend` and `finish` follow each other; all raise OutOfSpaceError when the stores
-    are too small.
+    prepared: of `prepare_layer`. tokens: of the part; parts: of them, under a token rule. The
+    methods from `keys` to `contract` follow each other (`compiler.lower.stages`); all raise
+    OutOfSpaceError when the stores are too small.
     """
 
     decoder: QuantizedDecoder
     layer: QuantizedLayer
     prepared: PreparedGraph
-    tokens_max: int
-    residual: Place
+    room: Room
     tokens: int
     tiler: Tiler = field(init=False)
     parts: PassParts | None = field(init=False)
+    heads: AttentionHeads = field(init=False)
 
     def __post_init__(self) -> None:
         self.config: HardwareConfig = self.decoder.hardware
         self.graph = self.prepared.graph
-        self.tiler = Tiler(self.prepared, self.config, self.tokens_max)
+        self.tiler = Tiler(self.prepared, self.config, self.room.tokens, self.room.share,
+                           self.room.reserved)
         self.context: Context = self.tiler.context
         self.matmuls = self.prepared.results
         self.parts = pass_parts(self.layer, self.tokens)
-        self.context.places["residual"] = self.residual
-        self.context.vector.used[self.residual.start] = self.residual.stride * self.tokens_max
-        self.context.vector.pointer = self.residual.start + self.residual.stride * self.tokens_max
+        self.context.places["residual"] = self.room.residual
 
-    def project(self) -> None:
-        """Queries, keys and values."""
-        tokens = self.tokens
+    def normalize(self) -> None:
+        """Input of the projections."""
         self.norm("attention_norm", self.layer.attention_norm, "residual", "attention_input",
-                  tokens)
-        for name in "qkv":
-            self.linear(name, tokens)
+                  self.tokens)
+        for name in "kqv":
+            self.prepare(name, self.tokens)
+
+    def keys(self) -> None:
+        """Keys."""
+        self.linear("k", self.tokens)
+        self.head_norm("k", self.tokens)
+
+    def rotate_keys(self, span: Span) -> None:
+        """Keys at their positions."""
+        self.rotate("k", span)
+
+    def queries(self) -> None:
+        """Queries."""
+        self.linear("q", self.tokens)
+        self.head_norm("q", self.tokens)
+
+    def rotate_queries(self, span: Span) -> None:
+        """Queries at their positions."""
+        self.rotate("q", span)
+
+    def values(self) -> None:
+        """Values, which are wanted last."""
+        self.linear("v", self.tokens)
         self.release("attention_input")
-        for name in "qk":
-            self.head_norm(name, tokens)
 
-    def attend(self, span: Span) -> None:
-        """Attention of the tokens at their positions."""
-        for name in "qk":
-            self.rotate(name, span)
-        self.append(span)
+    def append(self, span: Span) -> None:
+        """Keys and values into the cache, head by head."""
+        if not self.context.dry:
+            for head in range(self.decoder.architecture.kv_heads):
+                append_key(self.decoder, self.context, head, span)
+            for head in range(self.decoder.architecture.kv_heads):
+                append_value(self.decoder, self.context, head, span)
         self.release("k.y", "v.y")
-        self.attention(span)
-        self.release("q.y")
 
-    def finish(self) -> None:
-        """The output projection and the MLP."""
-        tokens = self.tokens
+    def output(self) -> None:
+        """The output projection."""
         if self.parts is not None:
             emit_order(self.context, self.parts)
-        self.linear("o", tokens, ResidualEmitter)
+        self.linear("o", self.tokens, ResidualEmitter)
         self.release("attention_output")
+
+    def expand(self) -> None:
+        """The MLP up to its hidden activations."""
         if self.parts is not None and not self.parts.kept:
             return
-        self.norm("mlp_norm", self.layer.mlp_norm, "residual", "mlp_input", tokens)
-        for name in ("gate", "up"):
-            if name in self.layer.linears:
-                self.linear(name, tokens)
+        self.norm("mlp_norm", self.layer.mlp_norm, "residual", "mlp_input", self.tokens)
+        names = [name for name in ("gate", "up") if name in self.layer.linears]
+        tokens = self.tokens if self.parts is None else self.parts.kept
+        if self.parts is None:
+            self.expand_tiles([self.emitter(name, LinearEmitter, PIECES) for name in names])
+        else:
+            for name in names:
+                self.linear(name, self.tokens)
+            self.activate(tokens)
         self.release("mlp_input")
-        if self.parts is not None:
-            tokens = self.parts.kept
-        for index, op in enumerate(self.graph.ops):
-            if isinstance(op, Activate):
-                self.tiler.emit_activate(op, tokens, index)
         self.rotate_hidden(tokens)
         self.release("gate.y", "up.y", "up.factor")
-        self.linear("down", tokens, ResidualEmitter)
+
+    def expand_tiles(self, emitters: Sequence[LinearEmitter]) -> None:
+        """Columns are activated while the next ones are computed."""
+        for emitter in emitters:
+            self.context.place(emitter.dequantize.out.name)
+        if any(emitter.tiles != emitters[0].tiles for emitter in emitters):
+            for emitter in emitters:
+                emitter.emit(self.tokens)
+            self.activate(self.tokens)
+            return
+        for first, last in emitters[0].tiles:
+            words = emitters[0].block_words
+            for emitter in emitters:
+                emitter.emit_tile(self.tokens, first, last)
+            self.activate(self.tokens, (first * words, min(last * words, emitters[0].words)))
+
+    def activate(self, tokens: int, words: tuple[int, int] | None = None) -> None:
+        """Activation of all or some words of the rows."""
+        for index, op in enumerate(self.graph.ops):
+            if isinstance(op, Activate):
+                self.tiler.emit_activate(op, tokens, index, words)
+
+    def contract(self) -> None:
+        """The MLP's last linear layer."""
+        if self.parts is not None and not self.parts.kept:
+            return
+        self.linear("down", self.tokens if self.parts is None else self.parts.kept,
+                    ResidualEmitter)
         self.release("mlp_hidden")
 
     def release(self, *names: str) -> None:
@@ -239,17 +287,9 @@ class LayerEmitter:
             pack_norm, parameters.weight, parameters.bias, parameters.shift, parameters.inverse,
             parameters.epsilon, len(parameters.weight), words, self.config))
 
-    def linear(
-        self, name: str, tokens: int, emitter: type[LinearEmitter] = LinearEmitter
-    ) -> None:
-        """A linear layer and, if it is the first of its input, the input's preparation."""
-        op = self.matmuls[name]
-        if self.parts is not None and low_name(name) in self.matmuls:
-            target = (self.context.place(op.out.name) if emitter is LinearEmitter
-                      else self.context.places["residual"])
-            emit_parts(self.tiler, self.matmuls, name, self.parts, target)
-            return
-        matmul = self.tiler.made[op.sums.name]
+    def prepare(self, name: str, tokens: int) -> Matmul:
+        """A linear's products; their input is made if no linear before it has done so."""
+        matmul = self.tiler.made[self.matmuls[name].sums.name]
         assert isinstance(matmul, LutMatmul | RowgenMatmul | SimdMatmul)
         operand = matmul.codes if isinstance(matmul, LutMatmul) else matmul.x
         if operand.name not in self.context.operands:
@@ -259,9 +299,28 @@ class LayerEmitter:
             else:
                 assert isinstance(made, Quantize)
                 self.tiler.emit_quantize(made, tokens)
+        return matmul
+
+    def linear(
+        self, name: str, tokens: int, emitter: type[LinearEmitter] = LinearEmitter
+    ) -> None:
+        """A linear layer."""
+        op = self.matmuls[name]
+        if self.parts is not None and low_name(name) in self.matmuls:
+            target = (self.context.place(op.out.name) if emitter is LinearEmitter
+                      else self.context.places["residual"])
+            emit_parts(self.tiler, self.matmuls, name, self.parts, target)
+            return
         if emitter is LinearEmitter:
             self.context.place(op.out.name)
-        emitter(self.context, matmul, op).emit(tokens)
+        self.emitter(name, emitter).emit(tokens)
+
+    def emitter(
+        self, name: str, emitter: type[LinearEmitter], pieces: int = 1
+    ) -> LinearEmitter:
+        """What emits a linear layer whose input is prepared."""
+        matmul = self.prepare(name, self.tokens)
+        return emitter(self.context, matmul, self.matmuls[name], pieces)
 
     def head_norm(self, name: str, tokens: int) -> None:
         """NORM of every head, in place (Qwen3)."""
@@ -299,36 +358,6 @@ class LayerEmitter:
             words=-(-width // self.config.word_elements), source=place.start, stride=place.stride,
             head_stride=0, length_bits=rotation.length_bits, shift=rotation.shift)
 
-    def append(self, span: Span) -> None:
-        """Keys and values into the cache, head by head."""
-        config, head_words = self.config, self.decoder.head_words
-        keys, values = key_format(self.decoder), value_format(self.decoder)
-        key_stride, key_words = keys.port_stride, keys.group_bytes // config.port_bytes
-        value_stride, value_words = values.port_stride, values.group_bytes // config.port_bytes
-        blocks = value_blocks(self.decoder)
-        for head in range(self.decoder.architecture.kv_heads):
-            place = self.context.places["k.y"]
-            for first, end in cuts(span, config.lanes):
-                block, slot = divmod(span.position + first, config.lanes)
-                self.context.emit(
-                    Opcode.APPEND, f"k.append.{head}", f"{CACHE}keys.{head}",
-                    port_stride=key_stride, slot=slot, tokens=end - first,
-                    offset=block * keys.groups * key_words,
-                    words=head_words, source=place.start + first * place.stride + head * head_words,
-                    stride=place.stride, group_rounds=keys.group_rounds,
-                    group_words=key_words, transpose=0)
-            place = self.context.places["v.y"]
-            for part, (w0, w1) in enumerate(blocks):
-                for first, end in cuts(span, config.group_max):
-                    group, slot = divmod(span.position + first, config.group_max)
-                    self.context.emit(
-                        Opcode.APPEND, f"v.append.{head}", f"{CACHE}values.{head}.{part}",
-                        port_stride=value_stride, slot=slot, tokens=end - first,
-                        offset=group * value_words, words=w1 - w0,
-                        source=place.start + first * place.stride + head * head_words + w0,
-                        stride=place.stride, group_rounds=values.group_rounds,
-                        group_words=value_words, transpose=1)
-
     def attention_stages(self, span: Span) -> AttentionStages:
         """Attention's own room, and that of its results."""
         self.context.place("attention_output")
@@ -336,16 +365,18 @@ class LayerEmitter:
                                scored=self.parts is not None)
 
     def attention(self, span: Span) -> None:
-        """Scores and softmax of a head run beside the mixture of the head before it."""
+        """Attention of half of the heads; `attention_rest` follows.
+
+        Scores and softmax of a head run beside the mixture of the head before it.
+        """
         stages = self.attention_stages(span)
-        pending = None
-        for head in range(self.decoder.architecture.kv_heads):
-            for first in range(0, span.tokens, stages.tile):
-                end = min(first + stages.tile, span.tokens)
-                prepared = stages.prepare(head, first, end)
-                if pending is not None:
-                    stages.mix(*pending)
-                pending = head, first, end, prepared
-        assert pending is not None
-        stages.mix(*pending)
-        stages.close()
+        self.heads = AttentionHeads(stages)
+        if not self.context.dry:
+            self.heads.emit(self.decoder.architecture.kv_heads // 2)
+
+    def attention_rest(self, span: Span) -> None:
+        """Attention of the other heads."""
+        if not self.context.dry:
+            self.heads.emit(self.decoder.architecture.kv_heads)
+        self.heads.stages.close()
+        self.release("q.y")

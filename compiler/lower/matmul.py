@@ -65,9 +65,15 @@ def drain_zero(zero: Ints, matmul: Matmul, config: HardwareConfig) -> Ints:
 
 
 class LinearEmitter:
-    """Emits LUT or SIMD and DRAIN instructions of one layer into a context."""
+    """Emits LUT or SIMD and DRAIN instructions of one layer into a context.
 
-    def __init__(self, context: Context, matmul: Matmul, dequantize: Dequantize) -> None:
+    pieces: column tiles to cut at least where that reads no table twice, so that one is drained
+    while the next is computed.
+    """
+
+    def __init__(
+        self, context: Context, matmul: Matmul, dequantize: Dequantize, pieces: int = 1
+    ) -> None:
         self.context, self.matmul, self.dequantize = context, matmul, dequantize
         self.config = context.config
         config, out = self.config, dequantize.out
@@ -81,8 +87,10 @@ class LinearEmitter:
         if not most:
             raise OutOfSpaceError("accumulator (accumulator_words)", context.tokens,
                              config.accumulator_words, 0)
+        piece = -(-self.blocks // pieces)
         if isinstance(matmul, SimdMatmul):
             self.check_simd(matmul)
+            most = min(most, piece)
             self.tiles = column_tiles(self.blocks, self.blocks, most, 1)
         else:
             self.group_blocks = self.blocks
@@ -93,7 +101,9 @@ class LinearEmitter:
                         f"{matmul.name}: groups of {matmul.group_columns} columns are not a "
                         f"multiple of the {config.lanes} lanes of hardware {config.name}")
             self.check_lut(matmul)
-            most = min(most, config.index_blocks)
+            if isinstance(matmul, LutMatmul):
+                piece = align(piece, self.group_blocks)
+            most = min(most, config.index_blocks, piece)
             groups = self.most_groups(matmul)
             self.tiles = column_tiles(self.blocks, self.group_blocks, most, groups)
 
@@ -178,19 +188,23 @@ class LinearEmitter:
         if self.context.dry and not self.streams_codes:
             return
         for first, last in self.tiles:
-            if isinstance(self.matmul, LutMatmul):
-                self.emit_searched(self.matmul, tokens, first, last)
+            self.emit_tile(tokens, first, last)
+
+    def emit_tile(self, tokens: int, first: int, last: int) -> None:
+        """Emit one of the column tiles."""
+        if isinstance(self.matmul, LutMatmul):
+            self.emit_searched(self.matmul, tokens, first, last)
+        else:
+            operand = self.context.operands[self.matmul.x.name]
+            assert operand.start is not None
+            if isinstance(self.matmul, RowgenMatmul):
+                for r0, r1 in chunks(operand.rounds, ROUNDS_MAX):
+                    start = operand.start + r0 * tokens
+                    self.emit_lut(self.matmul, tokens, (first, last), (r0, r1), start)
             else:
-                operand = self.context.operands[self.matmul.x.name]
-                assert operand.start is not None
-                if isinstance(self.matmul, RowgenMatmul):
-                    for r0, r1 in chunks(operand.rounds, ROUNDS_MAX):
-                        start = operand.start + r0 * tokens
-                        self.emit_lut(self.matmul, tokens, (first, last), (r0, r1), start)
-                else:
-                    self.emit_simd(self.matmul, tokens, (first, last), operand)
-            self.emit_drain(tokens, first, last)
-            self.context.bank ^= 1
+                self.emit_simd(self.matmul, tokens, (first, last), operand)
+        self.emit_drain(tokens, first, last)
+        self.context.bank ^= 1
 
     @property
     def streams_codes(self) -> bool:

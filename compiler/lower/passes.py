@@ -19,6 +19,7 @@ from compiler.ir.matmul import SimdMatmul
 from compiler.ir.ops import Dequantize, Quantize, Tensor
 from compiler.lower.attention import CACHE, SHARED, Span
 from compiler.lower.context import Place
+from compiler.lower.halves import Halves
 from compiler.lower.layer import ArgmaxEmitter
 from compiler.lower.linear import Lowering
 from compiler.lower.stages import LayerStages, Stage
@@ -108,16 +109,16 @@ class PassGraphs:
 
 
 class PassEmitter:
-    """Emits passes of at most ``tokens_max`` tokens; regions are named, not yet placed.
+    """Emits passes as ``halves`` says; regions are named, not yet placed.
 
     words: of a row of the normalized residual. shared: what the shared regions hold, filled while
     emitting.
     """
 
     def __init__(
-        self, decoder: QuantizedDecoder, tokens_max: int, graphs: PassGraphs, token_lines: int
+        self, decoder: QuantizedDecoder, halves: Halves, graphs: PassGraphs, token_lines: int
     ) -> None:
-        self.decoder, self.tokens_max = decoder, tokens_max
+        self.decoder, self.halves = decoder, halves
         self.config = decoder.hardware
         self.token_lines = token_lines
         self.graphs, self.residual = graphs, Place(0, 2 * graphs.words)
@@ -141,7 +142,7 @@ class PassEmitter:
 
     def stages(self, layer: QuantizedLayer, span: Span) -> list[Stage]:
         """Stages of a layer."""
-        return self.graphs.layer(layer).emit(self.tokens_max, span)
+        return self.graphs.layer(layer).emit(self.halves, span)
 
     def layer(self, layer: QuantizedLayer, span: Span) -> LayerTasks:
         """Instructions of a layer, and what its own constant regions hold."""
@@ -155,7 +156,7 @@ class PassEmitter:
 
     def check(self, layer: QuantizedLayer, span: Span) -> None:
         """Raise OutOfSpaceError when the stores are too small for a layer."""
-        self.graphs.layer(layer).check(self.tokens_max, span)
+        self.graphs.layer(layer).emit(self.halves, span, dry=True)
 
     def next_token(self, span: Span) -> list[Task]:
         """Final norm, head and the largest logit's token for the last token of a pass."""
@@ -176,12 +177,9 @@ class PassEmitter:
         """Instructions of `head`, and the word of its result."""
         decoder, config, head = self.decoder, self.config, self.graphs.head
         words = self.graphs.words
-        tiler = Tiler(head, config, 1)
+        tiler = Tiler(head, config, 1, reserved=self.residual.stride * self.halves.tokens_max)
         context = tiler.context
         context.words = {**context.words, "head_input": words}
-        used = self.residual.stride * self.tokens_max
-        context.vector.used[self.residual.start] = used
-        context.vector.pointer = used
         place = context.place("head_input")
         parameters = decoder.final_norm
         last = self.residual.start + (tokens - 1) * self.residual.stride

@@ -21,7 +21,7 @@ from compiler.image.program import Task
 from compiler.ir.graph import Graph, producers
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Activate, Dequantize, Load, Op, Quantize, Search, Store
-from compiler.lower.allocate import OutOfSpaceError
+from compiler.lower.allocate import WHOLE, OutOfSpaceError, Share
 from compiler.lower.context import Context, Operand
 from compiler.lower.matmul import LinearEmitter
 from hw.config import HardwareConfig
@@ -140,12 +140,19 @@ def prepare_graph(graph: Graph, config: HardwareConfig) -> PreparedGraph:
 
 
 class Tiler:
-    """One attempt to emit the whole graph with a fixed number of tokens a tile."""
+    """One attempt to emit the whole graph with a fixed number of tokens a tile.
 
-    def __init__(self, prepared: PreparedGraph, config: HardwareConfig, tokens: int) -> None:
+    share, reserved: of the stores, of vector memory (`compiler.lower.allocate.Allocator`).
+    """
+
+    def __init__(
+        self, prepared: PreparedGraph, config: HardwareConfig, tokens: int,
+        share: Share = WHOLE, reserved: int = 0,
+    ) -> None:
         self.graph, self.config = prepared.graph, config
         self.made, self.last = prepared.made, prepared.last
-        self.context = Context(self.graph, config, tokens, prepared.words, self.made)
+        self.context = Context(self.graph, config, tokens, prepared.words, self.made,
+                               share=share, reserved=reserved)
         self.inputs: dict[str, bytes] = {}
         self.outputs: dict[str, int] = {}
         self.input_tiles: list[TensorTile] = []
@@ -255,26 +262,36 @@ class Tiler:
             alphas=operand.alphas, scales=operand.scales, int4=int(int4),
             thresholds=int(op.thresholds is not None), lists=int(lists))
 
-    def emit_activate(self, op: Activate, tokens: int, index: int) -> None:
-        """ACTIVATE, in place when nothing reads the source later."""
+    def emit_activate(
+        self, op: Activate, tokens: int, index: int, words: tuple[int, int] | None = None
+    ) -> None:
+        """ACTIVATE, in place when nothing reads the source later.
+
+        words: of the rows, if not all; those behind follow, and the tensors are there until then.
+        """
         context, constants = self.context, self.graph.constants
         base, delta = constants[op.base.name], constants[op.delta.name]
         source = context.places[op.source.name]
+        first, last = words or (0, source.stride)
         filled = source.stride * self.config.word_elements > op.out.shape[1]
         if op.factor is None and filled and int(base[len(base) // 2]):
             raise CompileError(f"{op.name}: the function is not 0 at 0, which filled-up channels "
                                "rely on; use a width that fills whole words")
-        if op.source.name in self.last.get(index, []):
-            place = context.places[op.out.name] = context.places.pop(op.source.name)
+        if op.out.name in context.places:
+            place = context.places[op.out.name]
+        elif op.source.name in self.last.get(index, []):
+            place = context.places[op.out.name] = source
         else:
             place = context.place(op.out.name)
+        if place == source and last == source.stride:
+            del context.places[op.source.name]
         factor = source.start if op.factor is None else context.places[op.factor.name].start
         region = context.constant(f"{op.name}.table", functools.partial(
             pack_function, base, delta, op.shift))
         context.emit(
-            Opcode.ACTIVATE, op.name, region, tokens=tokens, words=place.stride,
-            source=source.start, factor=factor, destination=place.start, stride=place.stride,
-            gated=int(op.factor is not None))
+            Opcode.ACTIVATE, op.name, region, tokens=tokens, words=last - first,
+            source=source.start + first, factor=factor + first, destination=place.start + first,
+            stride=place.stride, gated=int(op.factor is not None))
 
     def emit_store(self, op: Store, first: int, last: int) -> None:
         """STORE of a whole tile."""

@@ -7,9 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import HardwareConfig
-from hw.control.task_queue import QUEUE_DEPTH, TaskQueue
+from hw.control.task_queue import TaskQueue
 from hw.control.tokens import TokenCounts
-from hw.isa import ENGINE_OF, HEADER, INSTRUCTION_BITS, Engine, Opcode
+from hw.isa import ENGINE_OF, HEADER, INSTRUCTION_BITS, QUEUE_DEPTH, Engine, Opcode
 from hw.memory.fifo import Fifo
 from hw.verilog import module
 

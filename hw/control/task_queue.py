@@ -6,11 +6,8 @@ from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.isa import HEADER, INSTRUCTION_BITS, Engine
+from hw.isa import HEADER, INSTRUCTION_BITS, QUEUE_DEPTH, Engine
 from hw.memory.fifo import Fifo
-
-QUEUE_DEPTH = 4
-"""Instructions that wait for one engine, the running one included."""
 
 
 class TaskQueue(wiring.Component):

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hw.control.fetch import LINES_AHEAD
-from hw.control.task_queue import QUEUE_DEPTH
 from hw.fixed import Ints
-from hw.isa import Engine
+from hw.isa import QUEUE_DEPTH, Engine
 from sim.estimate import machine as of
 from sim.estimate.engines import CREDIT, LAST_ANSWER, LAST_DATA, WRITE_FIELDS, WRITE_RING
 from sim.estimate.port import BEFORE

@@ -9,9 +9,8 @@ soon as the completions it waits for are.
 from __future__ import annotations
 
 from hw.control.fetch import LINE_INSTRUCTIONS, LINES_AHEAD
-from hw.control.task_queue import QUEUE_DEPTH
 from hw.fixed import Ints
-from hw.isa import Opcode
+from hw.isa import QUEUE_DEPTH, Opcode
 from hw.units.drain_reader import PARAMETER_WORDS
 from sim.estimate import aux_engines, engines, linear
 from sim.estimate import machine as of

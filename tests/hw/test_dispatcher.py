@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hw.control.dispatcher import Dispatcher
 from hw.control.fetch import LINES_AHEAD, Fetch
-from hw.control.task_queue import QUEUE_DEPTH, TaskQueue
+from hw.control.task_queue import TaskQueue
 from hw.control.tokens import TokenCounts
 from hw.control.watchdog import Watchdog
 from hw.interfaces import ADDRESS_BITS, ReadCommand
@@ -22,6 +22,7 @@ from hw.isa import (
     INSTRUCTION_BYTES,
     LINE_BYTES,
     OPCODE_MASK,
+    QUEUE_DEPTH,
     Engine,
     Opcode,
     decode,
@@ -272,7 +273,7 @@ def test_linear_instructions_wait_for_room_of_their_copies():
         await receive(ctx, dut.ahead, len(program), Traffic(0, 0.5), copies)
         assert copies == program
 
-    simulate(dut, [drive, check], [], 400)
+    simulate(dut, [drive, check], [], 100 * QUEUE_DEPTH)
 
 
 def test_watchdog():

@@ -49,7 +49,7 @@ def test_programs_are_the_linkers(
     config = dataclasses.replace(load_hardware(hardware), **changes)
     planner = Planner(structural_decoder(
         SHAPES[shape], load_scheme(scheme), config, prompt + 2), prompt, 3)
-    emitter = planner.make_emitter(planner.tokens_max)
+    emitter = planner.make_emitter(planner.halves)
     for span in (planner.spans[0], planner.spans[-1]):
         runs = [(group.first, group.last, emitter.layer(group.layer, span)[0])
                 for group in planner.groups]
@@ -159,7 +159,8 @@ def test_compiled_without_a_place_to_keep_it(monkeypatch: pytest.MonkeyPatch) ->
 
 def fits(planner: Planner, tokens: int) -> bool:
     """Whether every pass of so many tokens has room, by emitting it."""
-    emitter, layer = planner.make_emitter(tokens), planner.decoder.layer(0)
+    halves = dataclasses.replace(planner.halves, tokens_max=tokens)
+    emitter, layer = planner.make_emitter(halves), planner.decoder.layer(0)
     try:
         for span in planner.trials(tokens):
             emitter.layer(layer, span)
@@ -168,14 +169,21 @@ def fits(planner: Planner, tokens: int) -> bool:
     return True
 
 
-def test_no_tokens_between_fit() -> None:
+@pytest.mark.parametrize(("hardware", "parts"), [("kv260", 1), ("u280", 2)])
+def test_no_tokens_between_fit(hardware: str, parts: int) -> None:
     """What is left out when a pass has no room does not fit either."""
-    config = dataclasses.replace(load_hardware("kv260"), tokens_max=32)
+    config = dataclasses.replace(load_hardware(hardware), tokens_max=48)
     planner = Planner(structural_decoder(
-        SHAPES["qwen3-1.7b"], load_scheme("rowgen-2bit"), config, 64), 60, 2)
+        SHAPES["qwen3-1.7b"], load_scheme("simd-w4a8"), config, 64), 60, 2)
+    assert planner.halves.parts == parts
     assert fits(planner, planner.tokens_max)
-    for tokens in range(planner.tokens_max + 1, 33):
+    for tokens in range(planner.tokens_max + 1, 49):
         assert not fits(planner, tokens)
+
+
+def test_words_bound_the_tokens() -> None:
+    """How many tokens are tried next follows from the words that lack."""
+    config = load_hardware("kv260")
     most = OutOfSpaceError("store", 10, 30, 25).most
     assert [most(8), OutOfSpaceError("store", 10, 30).most(8)] == [7, 7]
     assert OutOfSpaceError("store", 30, 30, 30).most(9) == 5
