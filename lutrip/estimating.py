@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from compiler.frontends.load import load_model
-from compiler.frontends.shapes import PREFIX, SHAPES
 from compiler.lower.attention import positions_max
-from compiler.model import Architecture, Model
-from compiler.quant.scheme import SchemeMap, SimdScheme, load_scheme
-from compiler.quant.simd import runs_native, weight_group
+from compiler.model import Architecture
+from compiler.own_blocks import as_stored
+from compiler.quant.scheme import load_scheme
 from compiler.structure import structural_decoder
 from hw.config import HardwareConfig
 from hw.errors import LutripError
@@ -41,30 +39,6 @@ def measured_error() -> dict[str, Any] | None:
     found = json.loads(ERROR_FILE.read_text())
     return {key: found[key] for key in (
         "command", "runs", "mean_absolute_error", "worst_absolute_error")}
-
-
-def own_groups(model: Model, scheme: SchemeMap) -> SchemeMap:
-    """The scheme with the weight groups of a file's own integers where these run as they are."""
-    layers = dict(scheme.layers)
-    for index in range(model.architecture.layers):
-        for name in model.architecture.linears:
-            part = scheme.of(name, index)
-            if not isinstance(part, SimdScheme) or not part.native_blocks:
-                continue
-            blocks = model.blocks(f"layers.{index}.{name}.weight")
-            if blocks is not None and runs_native(blocks, part):
-                layers[f"{index}.{name}"] = dataclasses.replace(
-                    part, group=weight_group(blocks, part), native_blocks=False,
-                    asymmetric=blocks.minima is not None)
-    return dataclasses.replace(scheme, layers=layers)
-
-
-def architecture_of(name: str, scheme: SchemeMap) -> tuple[Architecture, SchemeMap]:
-    """Architecture of a model and the scheme as the model's file has it run."""
-    if (shape := name.removeprefix(PREFIX)) != name and shape in SHAPES:
-        return SHAPES[shape], scheme
-    model = load_model(name)
-    return model.architecture, own_groups(model, scheme)
 
 
 def operation_count(architecture: Architecture, first: int, tokens: int, given: int) -> int:
@@ -143,7 +117,7 @@ def estimate_values(
     config, chosen = load_hardware(hardware), load_scheme(scheme)
     check_positions(config, prefill, decode)
     preset = default_memory(config) if memory is None else load_memory(memory)
-    architecture, chosen = architecture_of(model, chosen)
+    architecture, chosen = as_stored(model, chosen)
     if prefill + decode > architecture.context:
         raise LutripError(f"--prefill {prefill} and --decode {decode} are {prefill + decode} "
                           f"positions, {architecture.name} was made for {architecture.context}; "

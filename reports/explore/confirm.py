@@ -11,10 +11,11 @@ from typing import Any
 
 from compiler.decoder.build import DecoderCompiler
 from compiler.image.image import write_atomically
+from compiler.own_blocks import as_stored
 from compiler.quant.layer_keys import layer_key
 from compiler.quant.scheme import SchemeMap
 from compiler.structure import drawn, structural_decoder
-from reports.explore.evaluate import architecture_of, design_key
+from reports.explore.evaluate import design_key
 from reports.explore.space import Design
 from reports.explore.study import Confirmation
 from sim.circuit import generator_hash
@@ -58,13 +59,13 @@ def confirm(
     key = f"{design_key(design)} {model} {dataclasses.astuple(asked)} {generator_hash()}"
     if (kept := _kept(folder / FILE, key)) is not None:
         return kept
-    whole = architecture_of(model)
+    whole, scheme = as_stored(model, design.scheme)
     asked = dataclasses.replace(asked, layers=min(asked.layers, whole.layers))
     architecture = dataclasses.replace(
         whole, layers=asked.layers, vocabulary=min(VOCABULARY, whole.vocabulary))
     hardware, memory = design.hardware, design.memory.at(design.hardware)
     decoder = structural_decoder(
-        architecture, of_first_layers(design.scheme, asked.layers), hardware,
+        architecture, of_first_layers(scheme, asked.layers), hardware,
         asked.prefill + asked.decode, drawn(SEED))
     progress("writing the image")
     prompt = [number % architecture.vocabulary for number in range(1, asked.prefill + 1)]

@@ -12,10 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from compiler.frontends.load import load_model
-from compiler.frontends.shapes import PREFIX, SHAPES
 from compiler.lower.attention import positions_max
-from compiler.model import Architecture
+from compiler.own_blocks import as_stored
 from compiler.structure import structural_decoder
 from hw.errors import LutripError
 from hw.resources import load_device
@@ -54,14 +52,6 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
         return asdict(self)
-
-
-@functools.cache
-def architecture_of(name: str) -> Architecture:
-    """Architecture of a model by name, file or shape; raises LutripError."""
-    if (shape := name.removeprefix(PREFIX)) != name and shape in SHAPES:
-        return SHAPES[shape]
-    return load_model(name).architecture
 
 
 def design_key(design: Design) -> str:
@@ -118,7 +108,8 @@ def costs_of(design: Design) -> Costs:
 
 def estimate_workload(design: Design, model: str, workload: Workload) -> Estimate:
     """The cycle model on one request; raises LutripError where the hardware cannot hold it."""
-    architecture, hardware = architecture_of(model), design.hardware
+    hardware = design.hardware
+    architecture, scheme = as_stored(model, design.scheme)
     positions = workload.prefill + workload.decode
     if positions > architecture.context:
         raise LutripError(f"workload {workload.name}: {positions} positions, "
@@ -127,7 +118,7 @@ def estimate_workload(design: Design, model: str, workload: Workload) -> Estimat
         raise LutripError(f"workload {workload.name}: {positions} positions, an attention "
                           f"instruction of hardware {hardware.name} goes through "
                           f"{positions_max(hardware)} at most")
-    decoder = structural_decoder(architecture, design.scheme, hardware, positions)
+    decoder = structural_decoder(architecture, scheme, hardware, positions)
     return estimate(decoder, design.memory.at(hardware), workload.prefill, workload.decode)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from compiler.model import Architecture
+from compiler.own_blocks import named_model
 from hw.presets import CONFIGS
-from reports.explore.evaluate import architecture_of
 from reports.explore.study import Study
 from reports.reproduction.lutllm_latency import WORK, Split, model_of, split
 from reports.reproduction.published import load_published
@@ -21,7 +21,7 @@ LAYERS_ONLY = "layers alone: neither embedding nor head, every token as with 32 
 def references_of(study: Study) -> list[dict[str, Any]]:
     """Rows of every reference that says something about the study's model."""
     rows: list[dict[str, Any]] = []
-    architecture = architecture_of(study.model)
+    architecture = named_model(study.model).architecture
     for name in study.references:
         if (CONFIGS / "gpus" / f"{name}.yaml").is_file():
             rows += _gpu(name, study, architecture)

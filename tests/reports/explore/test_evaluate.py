@@ -55,6 +55,26 @@ def test_figures_are_those_of_estimate(tmp_path):
     assert set(outcome.bounds) == {"prefill", "decode"}
 
 
+def test_a_file_runs_with_its_own_blocks(packaged_model, tmp_path):
+    """As for ``lutrip estimate``, not with the groups that the scheme has for other weights."""
+    study = small(
+        tmp_path, ("shape:tiny", packaged_model), ("hardware: tiny", "hardware: sim"),
+        ("scheme: simd-w4a8-tiny", "scheme: simd-w4a8"),
+        ("[simd-w4a8-tiny, simd-w8a8-tiny]", "[simd-w4a8]"),
+        ("[simd-w4a8-tiny, simd-w8a8-tiny, rowgen-2bit]", "[simd-w4a8, rowgen-2bit]"))
+    design, workload = design_of(FIRST, study), study.workloads[0]
+    found = evaluate.estimate_workload(design, study.model, workload)
+    file = tmp_path / "hardware.yaml"
+    file.write_text(json.dumps(dataclasses.asdict(design.hardware)))
+    values = estimate_values(packaged_model, "simd-w4a8", str(file), workload.prefill,
+                             workload.decode, "ideal")
+    assert found.decode is not None
+    assert round(found.decode.cycles) == values["decode"]["cycles"]
+    assert round(found.prefill.cycles) == values["prefill"]["cycles"]
+    assert {name: round(count) for name, count in found.decode.counters.items()} == (
+        values["decode"]["counters"])
+
+
 def test_layers_alone_leave_out_what_is_beside_them(tmp_path):
     study = small(tmp_path)
     found = evaluate.estimate_workload(design_of(FIRST, study), study.model, study.workloads[0])
