@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from compiler.build import FORMAT, IMAGE_FILE, METADATA_FILE, load_metadata
+from compiler.decoder.pass_size import largest_pass
 from compiler.decoder.quantized import QuantizedDecoder, QuantizedLayer
 from compiler.errors import CompileError, ImageError
 from compiler.image.image import Section, header_bytes, map_image, write_atomically
@@ -22,7 +23,7 @@ from compiler.image.verify import verify_programs
 from compiler.image.writer import ImageWriter
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.attention import SHARED, Span, cache_regions, empty_cache
-from compiler.lower.halves import Halves, worthwhile_tokens
+from compiler.lower.halves import Halves
 from compiler.lower.passes import (
     Addresses,
     LayerGroup,
@@ -105,7 +106,7 @@ class DecoderCompiler:
                                    f"{most}; use larger hardware")
         self.graphs = PassGraphs(decoder, self.words, self.KEPT_LAYERS)
         self.token_lines = header_bytes(len(SECTIONS)) // LINE_BYTES
-        self.halves = self.largest_pass()
+        self.halves = largest_pass(decoder, len(self.prompt), self.make_emitter, self.trials)
         self.tokens_max = self.halves.tokens_max
         self.emitter = self.make_emitter(self.halves)
         self.spans = spans_of(len(self.prompt), new_tokens, self.tokens_max)
@@ -121,68 +122,6 @@ class DecoderCompiler:
                  *spans_of(len(self.prompt), self.new_tokens, tokens)]
         step = self.config.word_elements
         yield from {(span.tokens, -(-span.end // step)): span for span in spans}.values()
-
-    def largest_pass(self) -> Halves:
-        """Most tokens of a pass for which the stores hold every pass, in halves if that pays."""
-        wanted = min(self.config.tokens_max, len(self.prompt))
-        ruled = self.decoder.pass_tokens
-        if not ruled and wanted > 1:
-            part = self.worthwhile_part()
-            if wanted >= 2 * part:
-                cut = self.fitting(Halves(wanted, 2, 2 * part))
-                if cut is not None and cut.tokens_max >= 2 * part:
-                    return cut
-        found = self.fitting(Halves(min(ruled or wanted, len(self.prompt))))
-        assert found is not None
-        if ruled and found.tokens_max < min(ruled, len(self.prompt)):
-            raise CompileError(
-                f"hardware {self.config.name} holds passes of {found.tokens_max} tokens, the "
-                f"token_rule of scheme {self.decoder.scheme} ranks "
-                f"{min(ruled, len(self.prompt))}; use a scheme file of your own with tokens: "
-                f"{found.tokens_max} under token_rule")
-        return found
-
-    def worthwhile_part(self) -> int:
-        """Tokens of a half that is worth cutting, by the layer that asks for most."""
-        emitter, part = self.make_emitter(Halves(1)), 1
-        for index in self.decoder.forms:
-            try:
-                stages = emitter.stages(self.decoder.layer(index), Span(0, 1))
-            except OutOfSpaceError:
-                return self.config.tokens_max
-            tasks = (task for stage in stages for task in stage.tasks)
-            part = max(part, worthwhile_tokens(tasks, self.config))
-        return part
-
-    def fitting(self, halves: Halves) -> Halves | None:
-        """At most these: the most for which the stores hold every pass of all layers.
-
-        None where halves of one token do not fit; raises CompileError where whole passes do not.
-        """
-        for index in self.decoder.forms:
-            layer = self.decoder.layer(index)
-            while (error := self.misfit(layer, halves)) is not None:
-                if halves.tokens_max == halves.parts:
-                    if halves.parts > 1:
-                        return None
-                    raise CompileError(
-                        f"hardware {self.config.name}: {error.store} holds {error.size}, too few "
-                        f"even for one token ({error.needed} more are needed); use larger "
-                        "hardware or a shorter context") from None
-                halves = dataclasses.replace(halves, tokens_max=max(
-                    halves.parts, error.most(halves.tokens_max)))
-        return halves
-
-    def misfit(self, layer: QuantizedLayer, halves: Halves) -> OutOfSpaceError | None:
-        """Why the stores do not hold every pass of a layer."""
-        emitter = self.make_emitter(halves)
-        try:
-            for span in self.trials(halves.tokens_max):
-                emitter.check(layer, span)
-            emitter.next_token(Span(0, halves.tokens_max))
-        except OutOfSpaceError as error:
-            return error
-        return None
 
     def write(self, folder: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Write the build folder; returns the metadata of its build.json, which comes last."""
@@ -375,6 +314,7 @@ class DecoderCompiler:
             "image_bytes": len(memory), "image_sha256": digest,
             "architecture": architecture.name, "layers": [0, architecture.layers],
             "capacity": decoder.capacity, "tokens_max": self.tokens_max,
+            "halves": self.halves.parts > 1,
             "prompt_tokens": [int(token) for token in self.prompt],
             "new_tokens": self.new_tokens,
             "passes": [{

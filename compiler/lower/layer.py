@@ -88,8 +88,8 @@ def layer_graph(decoder: QuantizedDecoder, layer: QuantizedLayer, tokens: int) -
     return lowering.builder.graph()
 
 
-PIECES = 2
-"""Column tiles of the MLP's first linears at least: one is activated beside the next."""
+PIECES = {"gate": 2, "up": 2}
+"""Column tiles of a linear at least; those of the MLP are activated beside the next ones."""
 
 
 class ResidualEmitter(LinearEmitter):
@@ -223,7 +223,7 @@ class LayerEmitter:
         names = [name for name in ("gate", "up") if name in self.layer.linears]
         tokens = self.tokens if self.parts is None else self.parts.kept
         if self.parts is None:
-            self.expand_tiles([self.emitter(name, LinearEmitter, PIECES) for name in names])
+            self.expand_tiles([self.emitter(name) for name in names])
         else:
             for name in names:
                 self.linear(name, self.tokens)
@@ -316,11 +316,11 @@ class LayerEmitter:
         self.emitter(name, emitter).emit(tokens)
 
     def emitter(
-        self, name: str, emitter: type[LinearEmitter], pieces: int = 1
+        self, name: str, emitter: type[LinearEmitter] = LinearEmitter
     ) -> LinearEmitter:
-        """What emits a linear layer whose input is prepared."""
+        """What emits a linear layer, whose input is prepared."""
         matmul = self.prepare(name, self.tokens)
-        return emitter(self.context, matmul, self.matmuls[name], pieces)
+        return emitter(self.context, matmul, self.matmuls[name], PIECES.get(name, 1))
 
     def head_norm(self, name: str, tokens: int) -> None:
         """NORM of every head, in place (Qwen3)."""

@@ -12,7 +12,7 @@ from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Dequantize, Quantize, Search, Tensor
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.context import Place
-from compiler.lower.layer import ResidualEmitter
+from compiler.lower.layer import PIECES, ResidualEmitter
 from compiler.lower.linear import Lowering
 from compiler.lower.matmul import LinearEmitter
 from compiler.lower.tile import Tiler, prepare_graph
@@ -23,6 +23,7 @@ from hw.isa import Opcode
 
 PREPARATIONS = (Opcode.SEARCH, Opcode.QUANTIZE)
 CYCLES = "cycles"
+RESIDUAL_WRITERS = ("o", "down")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,11 @@ class LinearCost:
 
 
 def linear_tasks(
-    linear: QuantizedLinear, wide: bool, config: HardwareConfig, tokens: int, tokens_max: int
+    linear: QuantizedLinear, name: str, config: HardwareConfig, tokens: int, tokens_max: int
 ) -> list[Task]:
     """Instructions of a linear and of its input's preparation for ``tokens`` tokens.
 
-    wide: the results are added to the residual. tokens_max: tokens that tiles are made for, as in
+    name: of the linear in its layer. tokens_max: tokens that tiles are made for, as in
     `compiler.lower.layer`. Raises OutOfSpaceError when the stores are too small for them.
     """
     source = linear.input
@@ -66,6 +67,7 @@ def linear_tasks(
         quantize = tiler.made[matmul.x.name]
         assert isinstance(quantize, Quantize)
         tiler.emit_quantize(quantize, tokens)
+    wide = name in RESIDUAL_WRITERS
     if wide:
         words = context.words[op.out.name]
         context.places["residual"] = Place(context.vector.allocate(2 * words * tokens_max),
@@ -73,23 +75,23 @@ def linear_tasks(
     else:
         context.place(op.out.name)
     emitter = ResidualEmitter if wide else LinearEmitter
-    emitter(context, matmul, op).emit(tokens)
+    emitter(context, matmul, op, PIECES.get(name, 1)).emit(tokens)
     return context.tasks
 
 
 def linear_cost(
-    linear: QuantizedLinear, wide: bool, config: HardwareConfig, tokens: int, *,
+    linear: QuantizedLinear, name: str, config: HardwareConfig, tokens: int, *,
     tokens_max: int | None = None, timing: Timing | None = None,
 ) -> LinearCost:
-    """Cost of a linear in a pass of ``tokens`` tokens.
+    """Cost of a linear in a pass of ``tokens`` tokens that is not cut into halves.
 
-    tokens_max: tokens of the largest pass; as many as the hardware holds if it is None. Raises
-    CompileError when the hardware cannot hold the linear.
+    name: of the linear in its layer. tokens_max: tokens of the largest pass; as many as the
+    hardware holds if it is None. Raises CompileError when the hardware cannot hold the linear.
     """
     most = max(tokens, config.tokens_max if tokens_max is None else tokens_max)
     while True:
         try:
-            tasks = linear_tasks(linear, wide, config, tokens, most)
+            tasks = linear_tasks(linear, name, config, tokens, most)
             break
         except OutOfSpaceError as error:
             if most <= tokens:

@@ -36,7 +36,6 @@ from compiler.quant.weights import QuantizedWeights
 from hw.fixed import Ints
 
 INT8_BITS = 8
-RESIDUAL_WRITERS = ("o", "down")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +178,8 @@ class LayerSensitivity:
                     linear=linear, candidate=name, output=output,
                     trace=trace_measure(weights.error(linear), inputs.made[INPUT_OF[linear]]),
                     preparation=preparation_of(linear, scheme, inputs),
-                    cost=linear_cost(layer.linears[linear], linear in RESIDUAL_WRITERS,
-                                     self.context.hardware, self.tokens, timing=self.timing)))
+                    cost=linear_cost(layer.linears[linear], linear, self.context.hardware,
+                                     self.tokens, timing=self.timing)))
         return found, {linear: median(values) for linear, values in errors.items()}
 
     def run(self, layer: PreparedLayer, x: Ints) -> Ints:

@@ -92,16 +92,16 @@ def _whole(
             model, scheme, hardware, out, prompt=DEFAULT_PROMPT if prompt is None else prompt,
             new_tokens=new_tokens, capacity=capacity, split_layers=split_layers,
             calibration=calibration, progress=status.update)
-    residual = meta["residual"]
+    residual, halves = meta["residual"], " in two halves" if meta["halves"] else ""
     click.echo(f"{out}: {meta['image_bytes']:,} bytes, {len(meta['passes'])} passes of at most "
-               f"{meta['tokens_max']} tokens, {len(meta['prompt_tokens'])} prompt tokens and "
-               f"{meta['new_tokens']} new ones, capacity {meta['capacity']}")
+               f"{meta['tokens_max']} tokens{halves}, {len(meta['prompt_tokens'])} prompt tokens "
+               f"and {meta['new_tokens']} new ones, capacity {meta['capacity']}")
     click.echo(f"  residual: int32 in steps of {residual['scale']:.3g}, largest calibrated value "
                f"{residual['peak']:.4g}, headroom {residual['headroom']:.1f}x")
     for name, error in meta["function_errors"].items():
         click.echo(f"  {name}: table within {error:.2e} of the function, over all inputs")
-    keys = ("image_bytes", "tokens_max", "capacity", "prompt_tokens", "new_tokens", "residual",
-            "function_errors", "memory_map")
+    keys = ("image_bytes", "tokens_max", "halves", "capacity", "prompt_tokens", "new_tokens",
+            "residual", "function_errors", "memory_map")
     return {"out": str(out), "passes": len(meta["passes"]), **{key: meta[key] for key in keys}}
 
 

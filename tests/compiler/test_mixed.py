@@ -200,8 +200,8 @@ def test_costs_are_those_of_a_real_image(tmp_path):
     for index in range(2):
         layer = decoder.layer(index)
         for name, linear in layer.linears.items():
-            cost = linear_cost(linear, name in ("o", "down"), TINY, 1,
-                               tokens_max=metadata["tokens_max"])
+            cost = linear_cost(linear, name, TINY, 1,
+                               tokens_max=-(-metadata["tokens_max"] // (1 + metadata["halves"])))
             total += read_bytes(cost.own, TINY)
             if all(linear.input is not other for other in seen):
                 total += read_bytes(cost.preparation, TINY)

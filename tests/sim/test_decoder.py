@@ -103,6 +103,11 @@ def test_families_are_bit_exact(run, folder, shape):
         "gather", "drain", "quantize", "norm", "softmax", "activate", "store"))
 
 
+@pytest.mark.parametrize(("shape", "halves"), [("tiny", True), ("tiny-opt", False)])
+def test_passes_in_halves_are_among_them(folder, shape, halves):
+    assert open_build(compiled(folder, shape)[0]).metadata["halves"] == halves
+
+
 def test_every_data_path_and_log2_softmax(run):
     counters = run("tiny-qwen3")["counters"]
     assert all(counters[name] for name in MIX_PATHS)

@@ -31,7 +31,9 @@ def test_online_rotation_is_bit_exact(tmp_path, circuits):
     program = steps(decode_program(build.memory[build.passes[0].program_address:]))
     rotations = [step.fields for step in program if step.opcode == Opcode.HADAMARD]
     architecture = decoder.architecture
-    assert len(rotations) == architecture.layers
+    # Both halves of the pass have one in each layer.
+    assert build.metadata["halves"]
+    assert len(rotations) == 2 * architecture.layers
     for fields in rotations:
         assert fields["words"] == architecture.ffn_width // TINY.word_elements
         # 160 is 5 blocks of 32 elements, of 4 words each.
