@@ -103,7 +103,7 @@ def test_families_are_bit_exact(run, folder, shape):
         "gather", "drain", "quantize", "norm", "softmax", "activate", "store"))
 
 
-@pytest.mark.parametrize(("shape", "halves"), [("tiny", True), ("tiny-opt", False)])
+@pytest.mark.parametrize(("shape", "halves"), [("tiny-qwen2", True), ("tiny-opt", False)])
 def test_passes_in_halves_are_among_them(folder, shape, halves):
     assert open_build(compiled(folder, shape)[0]).metadata["halves"] == halves
 
