@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from compiler.errors import CompileError
-from compiler.ir.matmul import rowgen_bounds, simd_bound
+from compiler.ir.matmul import INT8_MAX, rowgen_bounds, simd_bound
 from compiler.quant.quantized import (
     Dequantization,
     Lut2dLinear,
@@ -23,6 +23,15 @@ def refuse(name: str, reach: int, hardware: HardwareConfig, remedy: str) -> Comp
     """The error of sums that the hardware's accumulator cannot hold."""
     return CompileError(f"{name}: sums reach {reach}, more than the {hardware.sum_bits}-bit "
                         f"accumulator of hardware {hardware.name} holds (sum_bits); {remedy}")
+
+
+def check_scores(stride: int, hardware: HardwareConfig, name: str) -> int:
+    """Largest score of int8 heads of ``stride`` elements; raises CompileError if it cannot fit."""
+    bound = stride * INT8_MAX**2
+    # Nothing is shifted, but rounding counts 1 for each group in the proof.
+    if bound + stride > hardware.sum_max:
+        raise refuse(name, bound, hardware, "use a wider one")
+    return bound
 
 
 def fit_sums(linear: QuantizedLinear, hardware: HardwareConfig, name: str) -> QuantizedLinear:
@@ -61,7 +70,7 @@ def shifted(linear: SimdLinear, hardware: HardwareConfig, name: str) -> SimdLine
     while (reach := bound(shift)) > hardware.sum_max:
         # Rounding adds at most 1 for each group, so that one more may be needed.
         shift += max(1, reach.bit_length() - hardware.sum_bits + 1)
-        if shift > SHIFT_MAX or reach <= len(linear.scales):
+        if shift > SHIFT_MAX:
             raise refuse(name, reach, hardware, "use a wider one or longer weight groups")
     more = shift - linear.shift
     return dataclasses.replace(

@@ -26,6 +26,7 @@ from compiler.decoder.quantized import (
 from compiler.decoder.scaling import mix_shift
 from compiler.decoder.token_rule import LayerRule, pass_tokens
 from compiler.errors import CompileError
+from compiler.fit_sums import check_scores
 from compiler.model import INPUT_OF, Architecture
 from compiler.quant.quantized import (
     Dequantization,
@@ -242,6 +243,7 @@ class StructureBuilder:
         if not hardware.simd:
             raise CompileError(f"hardware {hardware.name} has no multiplier array (simd is "
                                "false), which attention and the output head need")
+        check_scores(self.stride, hardware, "scores")
         width, forms = architecture.width, dict[Hashable, int]()
         for index in range(architecture.layers):
             forms.setdefault(form_of(self.layer(index)), index)

@@ -33,7 +33,7 @@ from compiler.decoder.scaling import activation_scale, mix_shift, norm_parameter
 from compiler.decoder.token_rule import layer_rule
 from compiler.errors import CompileError
 from compiler.expression import Floats
-from compiler.fit_sums import refuse
+from compiler.fit_sums import check_scores
 from compiler.float_layer import Weights
 from compiler.lower.linear import channel_order
 from compiler.model import Architecture, QuantizedBlocks
@@ -236,9 +236,7 @@ class LayerQuantizer:
         fraction = max(0, min(FRACTION_BITS, math.floor(math.log2(INT16_MAX / peak))))
         unit = math.log2(math.e) / math.sqrt(architecture.head_width) * 2.0**fraction
         unit *= (1 << CACHE_SHIFT) / (INT8_MAX * 2**ALPHA_MAX)
-        score_bound = context.stride * INT8_MAX**2
-        if score_bound + context.stride > context.hardware.sum_max:
-            raise refuse(f"{self.name}.scores", score_bound, context.hardware, "use a wider one")
+        score_bound = check_scores(context.stride, context.hardware, f"{self.name}.scores")
         mix_bound = float(context.capacity * (1 << LOG2_BITS if log2 else NUMERATOR_MAX) * INT8_MAX)
         shift = mix_shift(context.capacity, log2, context.hardware)
         share = 2.0 ** (shift + CACHE_SHIFT - (LOG2_RECIPROCAL_BITS if log2 else RECIPROCAL_BITS))
