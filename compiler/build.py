@@ -14,6 +14,7 @@ import numpy as np
 
 from compiler.accuracy import layer_errors
 from compiler.errors import CompileError, ImageError
+from compiler.fit_sums import fit_sums
 from compiler.forward import capture_activations
 from compiler.image.image import Image, load_image, make_image, write_atomically
 from compiler.image.layout import align, unpack_activations
@@ -166,7 +167,8 @@ def quantize_layer(
 
     inputs = {f"{prefix}.{INPUT_OF[name]}": calibration[name] for name in names}
     quantized = quantize_linears([spec(name) for name in names], inputs, hardware)
-    return {name: quantized[f"{prefix}.{name}"] for name in names}
+    return {name: fit_sums(quantized[f"{prefix}.{name}"], hardware, f"{prefix}.{name}")
+            for name in names}
 
 
 def compile_block(

@@ -23,8 +23,10 @@ from compiler.decoder.quantized import (
     QuantizedLayer,
     Rescale,
 )
+from compiler.decoder.scaling import mix_shift
 from compiler.decoder.token_rule import LayerRule, pass_tokens
 from compiler.errors import CompileError
+from compiler.fit_sums import check_scores
 from compiler.model import INPUT_OF, Architecture
 from compiler.quant.quantized import (
     Dequantization,
@@ -42,6 +44,7 @@ from compiler.quant.token_rule import RULED
 from compiler.rotation import hidden_length
 from hw.config import HardwareConfig
 from hw.fixed import Ints
+from hw.golden.lookup import ROW_OFFSET
 
 Numbers = Callable[[int, int, type, tuple[int, ...]], Ints]
 """Whole numbers from a lowest to a highest, of a type and a shape."""
@@ -86,10 +89,10 @@ class StructureBuilder:
             columns = columns // architecture.head_width * self.stride
         return columns, architecture.heads * self.stride if linear == "o" else inputs
 
-    def dequantization(self, columns: int, token_scale: bool) -> Dequantization:
+    def dequantization(self, columns: int, token_scale: bool, zero: int = 0) -> Dequantization:
         """Parameters under which sums saturate rather than vanish."""
         return Dequantization(
-            zero=self.numbers(0, 0, np.int32, (columns,)),
+            zero=self.numbers(zero, zero, np.int32, (columns,)),
             multiplier=self.numbers(1 << 12, 1 << 14, np.int16, (columns,)),
             bias=self.numbers(1, 99, np.int16, (columns,)), shift1=0, shift2=4,
             token_scale=token_scale)
@@ -118,8 +121,11 @@ class StructureBuilder:
         self, scheme: Scheme, columns: int, source: SearchInput | IntegerInput
     ) -> QuantizedLinear:
         """A linear of a scheme on its input."""
-        numbers, token_scale = self.numbers, not isinstance(scheme, Lut2dScheme)
-        dequantization = self.dequantization(columns, token_scale)
+        numbers, token_scale, zero = self.numbers, not isinstance(scheme, Lut2dScheme), 0
+        if isinstance(scheme, RowgenScheme):
+            assert isinstance(source, IntegerInput)
+            zero = -ROW_OFFSET * -(-len(source.order) // scheme.vector_length)
+        dequantization = self.dequantization(columns, token_scale, zero)
         if isinstance(scheme, SimdScheme):
             assert isinstance(source, IntegerInput)
             inputs, most = len(source.order), (1 << (scheme.weight_bits - 1)) - 1
@@ -199,7 +205,7 @@ class StructureBuilder:
         linears = self.linears(index)
         center = architecture.norm == "layer"
         rescale = Rescale(multiplier=1 << 13, shift1=0, shift2=24)
-        by_head = [rescale] * architecture.kv_heads
+        by_head, log2 = [rescale] * architecture.kv_heads, self.scheme.softmax == "log2"
         head_norm = self.norm(architecture.head_width, False) if architecture.qk_norm else None
         low = {name: self.dequantization(len(linears[name].dequantization.zero), True)
                for name in RULED if name in linears}
@@ -209,7 +215,7 @@ class StructureBuilder:
             linears=linears, activation=self.activation(),
             attention=AttentionParameters(
                 score=by_head, mix=by_head, fraction=4, window=architecture.window,
-                log2=self.scheme.softmax == "log2", mix_shift=0,
+                log2=log2, mix_shift=mix_shift(self.capacity, log2, self.hardware),
                 slopes=heads.slopes(architecture)),
             token_rule=LayerRule(rule=rule, low=low) if ruled and rule is not None else None)
         return layer
@@ -237,6 +243,7 @@ class StructureBuilder:
         if not hardware.simd:
             raise CompileError(f"hardware {hardware.name} has no multiplier array (simd is "
                                "false), which attention and the output head need")
+        check_scores(self.stride, hardware, "scores")
         width, forms = architecture.width, dict[Hashable, int]()
         for index in range(architecture.layers):
             forms.setdefault(form_of(self.layer(index)), index)

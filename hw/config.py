@@ -13,6 +13,9 @@ from hw.errors import ConfigError
 ROW_ENTRIES = 16
 """Entries of a table row that the copy multiplexers choose from; larger codebooks take slices."""
 
+SUM_BITS_MIN, SUM_BITS_MAX = 20, 32
+"""Bits of an accumulator's sum."""
+
 ALPHA_MAX = 4
 """Largest power-of-two channel factor (exponent) of an activation chunk."""
 
@@ -53,6 +56,7 @@ class HardwareConfig:
     group_max: longest weight group (inputs that share a scale) of the multiplier array.
     tokens_max: tokens of one instruction.
     accumulator_words: words of ``lanes`` sums in each of the two accumulator banks.
+    sum_bits: signed bits of a sum, less its zero; the compiler proves that sums fit.
     vector_words: words of the vector memory (int16 activations).
     operand_words: words of the operand store (centroid codes or int8/int4 activations).
     table_words: words in each half of a position lane's table buffer.
@@ -81,6 +85,7 @@ class HardwareConfig:
     group_max: int
     tokens_max: int
     accumulator_words: int
+    sum_bits: int
     vector_words: int
     operand_words: int
     table_words: int
@@ -129,6 +134,8 @@ class HardwareConfig:
                       "false without the multiplier array (simd)")
         self._require(self.tokens_max <= 255, "tokens_max", "at most 255")
         self._require(self.accumulator_words <= 4096, "accumulator_words", "at most 4096")
+        self._require(SUM_BITS_MIN <= self.sum_bits <= SUM_BITS_MAX, "sum_bits",
+                      f"{SUM_BITS_MIN} to {SUM_BITS_MAX}")
         self._require(self.index_blocks <= 255, "index_blocks", "at most 255")
         self._require(self.vector_words <= 65536, "vector_words", "at most 65536")
         self._require(self.operand_words <= 65536, "operand_words", "at most 65536")
@@ -177,6 +184,11 @@ class HardwareConfig:
     def entry_bits(self) -> int:
         """Unsigned bits of a row entry in the copy lanes."""
         return 16 if self.rowgen else 8
+
+    @property
+    def sum_max(self) -> int:
+        """Largest magnitude of a sum, less its zero."""
+        return (1 << (self.sum_bits - 1)) - 1
 
     @property
     def field_bits(self) -> int:

@@ -20,6 +20,12 @@ def round_shift(value: Ints, shift: int) -> Ints:
     return (value + (1 << (shift - 1))) >> shift
 
 
+def wrapped(value: Ints, bits: int) -> Ints:
+    """The lowest ``bits`` of int64 values, signed: what an adder of that width keeps."""
+    half = 1 << (bits - 1)
+    return ((value + half) & ((1 << bits) - 1)) - half
+
+
 def saturate(value: Ints, limit: int) -> Ints:
     """Clamp to ``-limit..limit``."""
     return np.clip(value, -limit, limit)

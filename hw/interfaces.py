@@ -57,6 +57,8 @@ def OperandWrite(config: HardwareConfig) -> stream.Signature:
 def Accumulate(config: HardwareConfig) -> Signature:
     """Sums for one accumulator word; never refused. The same word rests for 2 cycles or more.
 
+    Only their lowest ``sum_bits`` bits count.
+
     base: what the word holds before, where ``first`` forgets the sums in it.
     """
     return Signature({
@@ -64,8 +66,8 @@ def Accumulate(config: HardwareConfig) -> Signature:
         "bank": Out(1),
         "address": Out(12),
         "first": Out(1),
-        "base": Out(32),
-        "sums": Out(data.ArrayLayout(signed(32), config.lanes)),
+        "base": Out(config.sum_bits),
+        "sums": Out(data.ArrayLayout(signed(config.sum_bits), config.lanes)),
     })
 
 
@@ -75,5 +77,5 @@ def AccumulatorRead(config: HardwareConfig) -> Signature:
         "en": Out(1),
         "bank": Out(1),
         "address": Out(12),
-        "data": In(data.ArrayLayout(signed(32), config.lanes)),
+        "data": In(data.ArrayLayout(signed(config.sum_bits), config.lanes)),
     })

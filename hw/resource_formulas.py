@@ -20,8 +20,8 @@ from hw.golden.softmax import LOG2_BITS
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
 from hw.units.row_limits import norm_words_max, rope_words_max
+from hw.units.slice_lanes import slice_lanes
 
-SUM_BITS, SLICE_LANES = 32, 4
 SIMD_WORD_BITS = 48
 ENGINES, TASK_BITS = 9, 263
 """Queues of the dispatcher, less one of copies; an instruction with its tokens."""
@@ -104,6 +104,7 @@ TERMS: dict[str, Size] = {
     "aux client": aux_clients,
     "activation lane": lambda c: c.activation_lanes,
     "column": lambda c: c.lanes,
+    "accumulated bit": lambda c: c.lanes * c.sum_bits,
     "column, computed rows": lambda c: c.lanes * c.rowgen,
     "column entry bit": lambda c: c.lanes * c.entry_bits,
     "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // (2 if c.rowgen else 4),
@@ -185,6 +186,11 @@ class Component:
 def _softmax_dsp(c: HardwareConfig) -> int:
     """Slopes times odd places (even ones are shifts of those), and three or four more products."""
     return c.word_elements // 2 + 2 + c.orders_tokens
+
+
+def _narrow(c: HardwareConfig) -> bool:
+    """Whether one multiplier takes a sum and its column's factor."""
+    return c.sum_bits <= WEIGHT_BITS
 
 
 def _mult18(bits: int) -> int:
@@ -277,15 +283,16 @@ COMPONENTS: dict[str, Component] = {
         mult18=lambda c: 2 * c.word_elements + 1 + c.orders_tokens,
     ),
     "accumulator": Component(
-        path="accumulator", lut=("unit", "column"), ff=("unit", "column"),
-        memories=lambda c: [(Memory(SLICE_LANES * SUM_BITS, c.accumulator_words, wide=True,
-                                    sharing=2), c.lanes // 2)],
+        path="accumulator", lut=("unit", "accumulated bit"), ff=("unit", "accumulated bit"),
+        memories=lambda c: [(Memory(slice_lanes(c) * c.sum_bits, c.accumulator_words, wide=True,
+                                    sharing=2), 2 * c.lanes // slice_lanes(c))],
     ),
     "drain": Component(
         path="drain", lut=PER_ELEMENT, ff=PER_ELEMENT,
-        choices=lambda c: [(SUM_BITS * c.word_elements, c.lanes // c.word_elements)],
-        dsp=lambda c: 6 * c.word_elements + c.orders_tokens,
-        dsp58=lambda c: 4 * c.word_elements + c.orders_tokens,
+        choices=lambda c: [(c.sum_bits * c.word_elements, c.lanes // c.word_elements)],
+        dsp=lambda c: (6 - _narrow(c)) * c.word_elements + c.orders_tokens,
+        dsp58=lambda c: (4 - _narrow(c)) * c.word_elements + c.orders_tokens,
+        mult18=lambda c: 6 * c.word_elements + c.orders_tokens,
     ),
     "activate": Component(
         path="activate", lut=("unit", "element", "activation lane"),

@@ -9,7 +9,7 @@ from compiler.image.layout import signed4, unpack_bits, unpack_parameters
 from compiler.image.records import RecordFormat, unpack_records
 from compiler.image.weights import WeightFormat, unpack_weights
 from hw.config import ROW_ENTRIES
-from hw.fixed import Ints, saturate16
+from hw.fixed import Ints, saturate16, wrapped
 from hw.golden import residual
 from hw.golden.dequant import dequantize32
 from hw.golden.lookup import rowgen_sums, table_sums
@@ -24,13 +24,13 @@ WEIGHT_FIELDS = ("port_stride", "mode", "has_min", "rounds", "blocks", "group_ro
 
 
 def accumulate(stores: Stores, fields: Fields, sums: Ints) -> None:
-    """Add (or write) sums [tokens, columns] to the accumulator bank, 32 bits wrapping."""
+    """Add (or write) sums [tokens, columns] to the accumulator bank; sums wrap around."""
     bank = stores.accumulator[fields["bank"]]
     address = fields["accumulator"] + np.arange(fields["tokens"] * fields["blocks"])
     total = sums.reshape(len(address), -1).astype(np.int64)
     if not fields["first"]:
         total = total + bank[address]
-    bank[address] = total.astype(np.int32)
+    bank[address] = wrapped(total, stores.config.sum_bits)
 
 
 def lut(stores: Stores, fields: Fields) -> None:
@@ -114,7 +114,7 @@ def drain(stores: Stores, fields: Fields) -> None:
         raise ValueError(f"drains {columns} columns of {sums.shape[1]}")
     scales = stores.scales[fields["scales"] + np.arange(rows)] if fields["token_scale"] else None
     y = dequantize32(sums[:, :columns], table.zero, table.multiplier, table.bias, table.shift1,
-                     table.shift2, scales, table.bias_shift)
+                     table.shift2, scales, table.bias_shift, config.sum_bits)
     if fields["mode"] == DrainMode.ARGMAX:
         largest(stores, fields, y)
         return

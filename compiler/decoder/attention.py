@@ -62,16 +62,15 @@ def dot(x: Ints, y: Ints, bound: int) -> Ints:
 def mix(
     parameters: AttentionParameters, numerators: Ints, values: Ints, hardware: HardwareConfig
 ) -> Ints:
-    """Sums of numerators times values; with log2 weights, shifted by groups of positions."""
-    positions = len(values)
-    if not parameters.log2:
-        return dot(numerators, values, positions * NUMERATOR_MAX * 128)
-    weights = log2_weights(numerators)
+    """Sums of numerators times values, shifted by groups of positions."""
+    positions, weights, most = len(values), numerators, NUMERATOR_MAX
+    if parameters.log2:
+        weights, most = log2_weights(numerators), 1 << LOG2_BITS
     length = hardware.group_max if parameters.mix_shift else positions
     total = np.zeros((len(weights), values.shape[1]), np.int64)
     for at in range(0, positions, length):
         part = slice(at, at + length)
-        sums = dot(weights[:, part], values[part], (length << LOG2_BITS) * 128)
+        sums = dot(weights[:, part], values[part], length * most * 128)
         total += round_shift(sums, parameters.mix_shift)
     return total
 

@@ -29,10 +29,11 @@ from compiler.decoder.quantized import (
     QuantizedLayer,
     Rescale,
 )
-from compiler.decoder.scaling import activation_scale, norm_parameters, rescale
+from compiler.decoder.scaling import activation_scale, mix_shift, norm_parameters, rescale
 from compiler.decoder.token_rule import layer_rule
 from compiler.errors import CompileError
 from compiler.expression import Floats
+from compiler.fit_sums import check_scores
 from compiler.float_layer import Weights
 from compiler.lower.linear import channel_order
 from compiler.model import Architecture, QuantizedBlocks
@@ -54,7 +55,6 @@ from hw.golden.softmax import (
 )
 
 INT8_MAX = 127
-SUM_BOUND = 2.0**31 - 1
 QUERY_HEADROOM = 2.5
 CACHE_HEADROOM = 1.25
 """Room above the calibrated peak of keys and values."""
@@ -236,21 +236,18 @@ class LayerQuantizer:
         fraction = max(0, min(FRACTION_BITS, math.floor(math.log2(INT16_MAX / peak))))
         unit = math.log2(math.e) / math.sqrt(architecture.head_width) * 2.0**fraction
         unit *= (1 << CACHE_SHIFT) / (INT8_MAX * 2**ALPHA_MAX)
-        score_bound = context.stride * INT8_MAX**2
-        weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
-        mix_bound, mix_shift = float(context.capacity * weight * INT8_MAX), 0
-        while mix_bound / 2**mix_shift + context.capacity > SUM_BOUND:
-            mix_shift += 1
-        share = 2.0 ** (mix_shift + CACHE_SHIFT
-                        - (LOG2_RECIPROCAL_BITS if log2 else RECIPROCAL_BITS))
+        score_bound = check_scores(context.stride, context.hardware, f"{self.name}.scores")
+        mix_bound = float(context.capacity * (1 << LOG2_BITS if log2 else NUMERATOR_MAX) * INT8_MAX)
+        shift = mix_shift(context.capacity, log2, context.hardware)
+        share = 2.0 ** (shift + CACHE_SHIFT - (LOG2_RECIPROCAL_BITS if log2 else RECIPROCAL_BITS))
 
         def each(factors: Floats, bound: float, what: str) -> Sequence[Rescale]:
             return [rescale(float(factor), bound, f"{self.name}.{what}") for factor in factors]
 
         return AttentionParameters(
             score=each(steps["q"] * steps["k"] * unit, score_bound, "scores"),
-            mix=each(steps["v"] * share / mixed_scale, mix_bound / 2**mix_shift, "mix"),
-            fraction=fraction, window=architecture.window, log2=log2, mix_shift=mix_shift,
+            mix=each(steps["v"] * share / mixed_scale, mix_bound / 2**shift, "mix"),
+            fraction=fraction, window=architecture.window, log2=log2, mix_shift=shift,
             slopes=heads.slopes(architecture))
 
     def mlp(self) -> tuple[NormParameters, ActivationParameters]:

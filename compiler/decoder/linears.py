@@ -11,6 +11,7 @@ import numpy as np
 from compiler.decoder.quantized import FloatLinear
 from compiler.decoder.scaling import activation_scale
 from compiler.expression import Floats
+from compiler.fit_sums import fit_sums
 from compiler.quant.activation_codebooks import search_divisors
 from compiler.quant.quantized import IntegerInput, QuantizedLinear, SearchInput
 from compiler.quant.quantizer import (
@@ -140,7 +141,8 @@ class LinearGroup:
         """One of the linears; raises CompileError when it does not fit the hardware."""
         check_fits(spec, self.hardware)
         scaled = self.scaled(spec)
-        return quantize_linear(scaled, self.source(scaled), self.x, y_scale, wide)
+        made = quantize_linear(scaled, self.source(scaled), self.x, y_scale, wide)
+        return fit_sums(made, self.hardware, spec.name)
 
     def source(self, spec: LinearSpec) -> SearchInput | IntegerInput:
         """The input as a linear's scheme wants it; linears that agree share one."""

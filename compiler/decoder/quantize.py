@@ -20,6 +20,7 @@ from compiler.decoder.weight_store import WeightStore
 from compiler.decoder.weights import calibrate_weights, needs_calibration, weight_store
 from compiler.errors import CompileError
 from compiler.expression import Floats
+from compiler.fit_sums import fit_sums
 from compiler.model import BLOCK, LINEARS, Architecture, Model
 from compiler.quant.quantized import IntegerInput, SimdLinear
 from compiler.quant.quantizer import LinearSpec, check_fits
@@ -261,8 +262,10 @@ def _head(
                            scales=np.concatenate([part.scales for part in parts]), minima=None,
                            inputs=model.architecture.width)
     head = simd_linear("head", whole, None, source, HEAD_BITS, float(step), wide=True)
+    fitting = fit_sums(head, group.hardware, "head")
+    assert isinstance(fitting, SimdLinear)
     if not exact:
-        return head, None
+        return fitting, None
     weight = model.tensor("head") * group.migration
-    return head, FloatLinear(weight=weight, bias=np.zeros(vocabulary, np.float32),
+    return fitting, FloatLinear(weight=weight, bias=np.zeros(vocabulary, np.float32),
                              x_scale=group.x_scale, y_scale=np.full(vocabulary, step))

@@ -50,7 +50,7 @@ class AttentionParameters:
     score: for each key-value head, int32 dot products (int8 q and k) and the row's peak to int16
     scores in log2 units with ``fraction`` fraction bits (1 / sqrt(head_width) included). mix: for
     each key-value head, sums of numerators times int8 values and the row's reciprocal to steps of
-    o's input. mix_shift: rounding shift of each value group's sum (log2 weights only).
+    o's input. mix_shift: rounding shift of each value group's sum.
     slopes: ALiBi slope of each query head, 16 fraction bits, or None. window: 0 is none.
     """
 

@@ -10,9 +10,11 @@ from compiler.decoder.quantized import NormParameters, Rescale
 from compiler.errors import CompileError
 from compiler.expression import Floats
 from compiler.quant.scales import HEADROOM, dequantization
+from hw.config import HardwareConfig
 from hw.fixed import INT16_MAX, Ints
 from hw.golden.dequant import INT32_MAX
 from hw.golden.norm import EPSILON_BITS, INVERSE_BITS, UNIT_BITS
+from hw.golden.softmax import LOG2_BITS, NUMERATOR_MAX
 
 RESIDUAL_HEADROOM = 8
 """The residual holds at least this many times the calibrated peak."""
@@ -21,6 +23,7 @@ TYPICAL_HEADROOM = 16.0
 NORM_WEIGHT_BITS = 15
 SHIFT_MAX = 63
 EMBEDDING_SHIFT_MAX = 16
+INT8_MAX = 127
 
 
 def activation_scale(x: Floats) -> float:
@@ -94,3 +97,12 @@ def rescale(factor: float, sum_bound: float, name: str) -> Rescale:
     made = dequantization(np.array([factor]), np.zeros(1, np.int32), None, 1.0, sum_bound,
                           token_scale=True, name=name)
     return Rescale(multiplier=int(made.multiplier[0]), shift1=made.shift1, shift2=made.shift2)
+
+
+def mix_shift(capacity: int, log2: bool, hardware: HardwareConfig) -> int:
+    """Smallest shift of each value group's sum for which mixtures of all positions fit."""
+    weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
+    groups, shift = -(-capacity // hardware.group_max), 0
+    while groups * ((hardware.group_max * INT8_MAX * weight >> shift) + 1) > hardware.sum_max:
+        shift += 1
+    return shift

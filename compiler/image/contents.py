@@ -1,13 +1,14 @@
-"""Checks what a program's constants hold: indices, factors, shifts, sums within 32 bits."""
+"""Checks what a program's constants hold: indices, factors, shifts, sums that fit."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from compiler.errors import VerifyError
-from compiler.image.access import ACCUMULATOR_BANKS, ALPHA_ENTRIES, Fields, memory_bytes
+from compiler.image.access import ALPHA_ENTRIES, Fields, memory_bytes
 from compiler.image.layout import (
     NORM_HEADER,
+    DrainParameters,
     split_regions,
     unpack_factors,
     unpack_function,
@@ -15,15 +16,16 @@ from compiler.image.layout import (
     unpack_thresholds,
 )
 from compiler.image.records import RecordFormat, unpack_records
+from compiler.image.sums import Ranges, SumCheck
 from compiler.image.weights import WeightFormat, unpack_weights
-from compiler.ir.matmul import CENTROID_SUM_MAX, INT32_MAX, simd_bound
+from compiler.ir.matmul import CENTROID_SUM_MAX, rowgen_bounds, simd_bounds
 from compiler.ir.ops import BIAS_SHIFT_MAX, SHIFT_MAX
 from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
+from hw.golden.lookup import ROW_OFFSET
 from hw.golden.softmax import LOG2_BITS
 from hw.isa import LINE_BYTES, LutMode, Opcode, SimdMode
 
-ROWGEN_ENTRY_MAX = 2**16 - 1
 INT8_MAX = 127
 LOG2_ACT_BITS = LOG2_BITS + 2
 """Signed bits of a power of two that a log2 code stands for."""
@@ -35,8 +37,9 @@ class ContentCheck:
     def __init__(self, memory: Ints, config: HardwareConfig) -> None:
         self.memory, self.config = memory, config
         self.alphas = np.zeros((ALPHA_ENTRIES, config.chunks_per_word), np.uint8)
-        self.bounds = np.zeros((ACCUMULATOR_BANKS, config.accumulator_words), np.int64)
-        self.proved: dict[tuple[object, ...], int] = {}
+        self.sums = SumCheck(config)
+        self.proved: dict[tuple[object, ...], Ranges] = {}
+        self.tables: dict[tuple[object, ...], DrainParameters | None] = {}
         self.factors: dict[tuple[int, int], Ints] = {}
         self.order_tokens = 0
         self.listed = 0, 0
@@ -57,19 +60,14 @@ class ContentCheck:
         if opcode == Opcode.QUANTIZE:
             self.quantize(where, fields)
         elif opcode in (Opcode.LUT, Opcode.SIMD):
-            bound = self.lut(where, fields) if opcode == Opcode.LUT else self.simd(where, fields)
-            first = fields["accumulator"]
-            words = slice(first, first + fields["tokens"] * fields["blocks"])
-            bank = self.bounds[fields["bank"]]
-            bank[words] = bound + (0 if fields["first"] else bank[words])
-            if int(bank[words].max()) > INT32_MAX:
-                raise VerifyError(f"{where}: sums reach {bank[words].max()}, more than the 32-bit "
-                                  "accumulator holds")
+            key = self.lut(where, fields) if opcode == Opcode.LUT else self.simd(where, fields)
+            self.sums.add(key, self.proved[key], fields)
         elif opcode in (Opcode.DRAIN, Opcode.ACTIVATE, Opcode.NORM):
             key = opcode, fields["address"], fields["words"], fields.get("uniform")
-            if key not in self.proved:
-                self.parameters(where, opcode, fields)
-                self.proved[key] = 0
+            if key not in self.tables:
+                self.tables[key] = self.parameters(where, opcode, fields)
+            if (table := self.tables[key]) is not None:
+                self.sums.drain(where, key, table, fields)
 
     def quantize(self, where: str, fields: Fields) -> None:
         """Channel factors."""
@@ -88,9 +86,9 @@ class ContentCheck:
             self.factors[key] = factors
         self.alphas[fields["alphas"]:fields["alphas"] + rounds] = self.factors[key]
 
-    def parameters(self, where: str, opcode: Opcode, fields: Fields) -> None:
-        """Header lines: shifts; multipliers are not negative."""
-        data, words = self.region(opcode, fields), fields["words"]
+    def parameters(self, where: str, opcode: Opcode, fields: Fields) -> DrainParameters | None:
+        """Header lines: shifts; multipliers are not negative. Returns those of a DRAIN."""
+        data, words, drain = self.region(opcode, fields), fields["words"], None
         if opcode == Opcode.DRAIN:
             drain = unpack_parameters(data, words, self.config, bool(fields["uniform"]))
             shifts = max(drain.shift1, drain.shift2)
@@ -107,13 +105,15 @@ class ContentCheck:
                 raise VerifyError(f"{where}: {columns} columns in {words} words")
         if shifts > SHIFT_MAX:
             raise VerifyError(f"{where}: shift {shifts} exceeds {SHIFT_MAX}")
+        return drain
 
-    def lut(self, where: str, fields: Fields) -> int:
-        """Largest sum of table or computed rows."""
+    def lut(self, where: str, fields: Fields) -> tuple[object, ...]:
+        """Key of the ranges of sums of table or computed rows."""
         if fields["sparse"] and self.listed != (fields["rounds"], fields["operands"]):
             raise VerifyError(f"{where}: the position lists are of another input")
         key = (Opcode.LUT, fields["address"], fields["port_stride"], fields["rounds"],
-               fields["blocks"], fields["mode"], fields["int4"], fields["record_words"])
+               fields["blocks"], fields["blocks_per_group"], fields["mode"], fields["int4"],
+               fields["record_words"])
         if key not in self.proved:
             form = RecordFormat.of(fields, self.config)
             tables, indices = unpack_records(
@@ -121,17 +121,20 @@ class ContentCheck:
             if int(indices.max()) >= form.slices * ROW_ENTRIES:
                 raise VerifyError(f"{where}: an index exceeds the {form.slices * ROW_ENTRIES} "
                                   "entries of a row")
-            entry = (1 << form.entry_bits) - 1
+            positions = fields["rounds"] * self.config.positions
+            low, high = np.zeros(1, np.int64), np.array([positions * ((1 << form.entry_bits) - 1)])
             if form.mode == LutMode.ROWGEN:
-                entry = ROWGEN_ENTRY_MAX
                 sums = np.abs(tables.astype(np.int16)).sum(axis=3, dtype=np.int16)
                 if int(sums.max()) > CENTROID_SUM_MAX:
                     raise VerifyError(f"{where}: a computed row can exceed 16 bits")
-            self.proved[key] = fields["rounds"] * self.config.positions * entry
-        return self.proved[key]
+                most = rowgen_bounds(
+                    tables, indices, fields["blocks_per_group"] * self.config.lanes)
+                low, high = positions * ROW_OFFSET - most, positions * ROW_OFFSET + most
+            self.proved[key] = low, high
+        return key
 
-    def simd(self, where: str, fields: Fields) -> int:
-        """Largest scaled sum: from the weights themselves, or from the shape where they change."""
+    def simd(self, where: str, fields: Fields) -> tuple[object, ...]:
+        """Key of the ranges of scaled sums: of the weights, or of their shape where they change."""
         rounds = fields["rounds"]
         alphas = self.alphas[fields["alphas"]:fields["alphas"] + rounds]
         if fields["plain"]:
@@ -147,14 +150,15 @@ class ContentCheck:
             form = WeightFormat.of(fields, self.config)
             data = self.region(Opcode.SIMD, fields)
             if fields["volatile"]:
-                self.proved[key] = self.volatile(form, data, fields, int(alphas.max()))
+                most = np.array([self.volatile(form, data, fields, int(alphas.max()))])
             else:
                 weights, scales, minima = unpack_weights(form, data, fields["port_stride"])
                 bits = {SimdMode.W4A4: 4, SimdMode.W8L4: LOG2_ACT_BITS}.get(
                     SimdMode(fields["mode"]), 8)
-                self.proved[key] = simd_bound(weights, alphas.reshape(-1), scales, minima, group,
-                                              fields["shift"], bits)
-        return self.proved[key]
+                most = simd_bounds(weights, alphas.reshape(-1), scales, minima, group,
+                                   fields["shift"], bits)
+            self.proved[key] = -most, most
+        return key
 
     def volatile(self, form: WeightFormat, data: Ints, fields: Fields, alpha: int) -> int:
         """Largest sum of any int8 weights in +-127 under the scales that are there."""

@@ -196,7 +196,7 @@ def pack_parameters(
         full[:len(values)] = values
         return full.reshape(shape).view(np.uint8)
 
-    parts = [rows(zero, "<i4", -(1 << 31)), rows(multiplier, "<i2", INT16_MAX),
+    parts = [rows(zero, "<i4", -config.sum_max - 1), rows(multiplier, "<i2", INT16_MAX),
              rows(bias, "<i2", -INT16_MAX)]
     header = bytes([shift1, shift2, bias_shift]).ljust(LINE_BYTES, b"\0")
     return fill_lines(header + np.concatenate(parts, axis=1).tobytes())

@@ -106,7 +106,7 @@ def verify_programs(
     STORE and APPEND may write. Checked: encoding; fields and bounds of every instruction in every
     iteration; channel factors, indices, shifts; words read are written before; no deadlock, no
     token overflow, no tokens left over; conflicting accesses ordered by tokens; no sum can leave
-    the 32-bit accumulator.
+    the accumulator's bits.
     """
     values = np.frombuffer(memory, np.uint8)
     verifier = Verifier(values, config, writable)

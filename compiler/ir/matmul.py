@@ -14,13 +14,13 @@ from hw.fixed import Ints
 from hw.golden.lookup import ROW_OFFSET, rowgen_sums, table_sums
 from hw.golden.multiplier import group_sums
 
-INT32_MAX = 2**31 - 1
-CENTROID_SUM_MAX = (ROW_OFFSET - 1) // 127
+INT32_MAX, INT8_MAX = 2**31 - 1, 127
+CENTROID_SUM_MAX = (ROW_OFFSET - 1) // INT8_MAX
 """Magnitudes of a weight centroid may add up to this: its product with int8 inputs has 16 bits."""
 
 
 def check_sums(name: str, bound: int) -> None:
-    """Raise VerifyError when sums can leave the 32-bit accumulator."""
+    """Raise VerifyError when sums can leave the widest accumulator, of 32 bits."""
     if bound > INT32_MAX:
         raise VerifyError(f"{name}: sums reach {bound}, more than the 32-bit accumulator holds; "
                           "use more rounding (shift) or fewer inputs")
@@ -176,36 +176,67 @@ class SimdMatmul:
 
 
 @njit(cache=True)
-def _largest_sum(
+def _largest_sums(
     weights: Ints, factors: Ints, scales: Ints, minima: Ints, group: int, shift: int
-) -> int:
-    most = 0
+) -> Ints:
+    result = np.zeros(weights.shape[0], np.int64)
     for m in range(weights.shape[0]):
-        total = 0
+        total, silent = 0, True
         for g in range(scales.shape[1]):
             scale, minimum, part = scales[m, g], minima[m, g], 0
             for i in range(g * group, (g + 1) * group):
                 part += abs(weights[m, i] * scale + minimum) * factors[i]
             total += (part >> shift) + 1
-        most = max(most, total)
-    return most
+            silent = silent and part == 0
+        result[m] = 0 if silent else total
+    return result
 
 
 def simd_bound(
     weights: Ints, alphas: Ints, scales: Ints, minima: Ints | None, group: int, shift: int,
     act_bits: int,
 ) -> int:
-    """Largest magnitude that a sum, or a part of it, of `group_sums` can reach.
+    """Largest magnitude that a sum, or a part of it, of `group_sums` can reach."""
+    return int(simd_bounds(weights, alphas, scales, minima, group, shift, act_bits).max(initial=0))
+
+
+def simd_bounds(
+    weights: Ints, alphas: Ints, scales: Ints, minima: Ints | None, group: int, shift: int,
+    act_bits: int,
+) -> Ints:
+    """Largest magnitude that each column's sum of `group_sums`, or a part of it, can reach.
 
     Every group contributes at most ``limit * sum(2**alpha * |weight * scale + minimum|)``, rounded.
+    Returns int64 [M], or [1] of columns that are one in memory.
     """
     limit = (1 << (act_bits - 1)) - 1
     if weights.strides[0] == scales.strides[1] == 0 and minima is None:
-        # Columns that are one in memory (`compiler.structure`) have one sum.
+        # As `compiler.structure` makes them.
         weights, scales = weights[:1], scales[:, :1]
     chunk = weights.shape[1] // len(alphas)
     factors = np.int64(limit) << np.repeat(alphas.astype(np.int64), chunk)
     offsets = np.zeros_like(scales) if minima is None else minima
-    return int(_largest_sum(
+    bounds: Ints = _largest_sums(
         np.ascontiguousarray(weights), factors, np.ascontiguousarray(scales.T, np.int64),
-        np.ascontiguousarray(offsets.T, np.int64), group, shift))
+        np.ascontiguousarray(offsets.T, np.int64), group, shift)
+    return bounds
+
+
+@njit(cache=True)
+def _row_sums(sizes: Ints, indices: Ints, group_columns: int) -> Ints:
+    result = np.zeros(indices.shape[1], np.int64)
+    for p in range(indices.shape[0]):
+        for m in range(indices.shape[1]):
+            result[m] += sizes[p, m // group_columns, indices[p, m]]
+    return result
+
+
+def rowgen_bounds(codebooks: Ints, indices: Ints, group_columns: int) -> Ints:
+    """Largest magnitude that each column's sum of computed rows can reach, without their offsets.
+
+    Every position contributes at most 127 times the magnitudes of its centroid. codebooks: int8
+    [P, groups, c_w, v]; indices: uint8 [P, M]. Returns int64 [M].
+    """
+    sizes = np.abs(codebooks.astype(np.int64)).sum(axis=3) * INT8_MAX
+    bounds: Ints = _row_sums(sizes, np.ascontiguousarray(indices), group_columns)
+    return bounds

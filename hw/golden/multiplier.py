@@ -103,7 +103,7 @@ def group_sums(
     x: int8 [tokens, D]; weights: int8 [M, D]; alphas: uint8 [D / chunk], each 0..4 and not
     increasing within a group (the array shifts its accumulator left between chunks);
     scales, minima: int16 [D / group, M]. D is a multiple of ``group``, ``group`` of the chunk.
-    Returns int64 [tokens, M]; the compiler proves that it fits 32 bits.
+    Returns int64 [tokens, M]; the compiler proves that it fits ``sum_bits``.
     """
     chunk = x.shape[1] // len(alphas)
     shifted = x.astype(np.int16) << np.repeat(alphas.astype(np.int16), chunk)

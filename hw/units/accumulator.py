@@ -1,4 +1,4 @@
-"""Accumulator: two banks of words of 32-bit sums."""
+"""Accumulator: two banks of words of sums."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
 from hw.interfaces import Accumulate, AccumulatorRead
-from hw.units.accumulator_slice import SUM_BITS, AccumulatorSlice
+from hw.units.accumulator_slice import AccumulatorSlice
+from hw.units.slice_lanes import slice_lanes
 from hw.verilog import module
-
-SLICE_LANES = 4
-"""Lanes of a module: few make the Verilog simulator slower, many its generation."""
 
 
 class Accumulator(wiring.Component):
     """Add sums to words of one bank while the drain engine reads the other.
 
     One word a cycle. A word that is written in a cycle can be written again, or read, two
-    cycles later. Sums wrap around; the compiler proves that they fit.
+    cycles later. Sums wrap around; the compiler proves that they fit when their zero is added.
 
     Parameters
     ----------
@@ -49,7 +47,8 @@ class Accumulator(wiring.Component):
         write, read = self.write, self.read
         adding, first, bank, read_bank = Signal(), Signal(), Signal(), Signal()
         address = Signal(range(self.config.accumulator_words))
-        base, sums = Signal(SUM_BITS), Signal(self.config.lanes * SUM_BITS)
+        bits, lanes = self.config.sum_bits, self.config.lanes
+        base, sums = Signal(bits), Signal(lanes * bits)
         m.d.sync += [adding.eq(write.valid), read_bank.eq(read.bank)]
         with m.If(write.valid):
             m.d.sync += [
@@ -62,12 +61,11 @@ class Accumulator(wiring.Component):
         m.d.comb += self.events.accumulator_steps.eq(adding)
 
         fetch = [write.valid & (write.bank == index) for index in range(2)]
-        width = SLICE_LANES * SUM_BITS
+        width = slice_lanes(self.config) * bits
         shown = []
-        for low in range(0, self.config.lanes * SUM_BITS, width):
-            part = module(
-                "accumulator_slice", AccumulatorSlice(SLICE_LANES, self.config.accumulator_words)
-            )
+        for low in range(0, lanes * bits, width):
+            part = module("accumulator_slice", AccumulatorSlice(
+                width // bits, bits, self.config.accumulator_words))
             m.submodules[f"slice{low // width}"] = part
             m.d.comb += [
                 part.add.eq(adding),

@@ -6,8 +6,6 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-SUM_BITS = 32
-
 
 class AccumulatorSlice(wiring.Component):
     """Two banks of words of ``lanes`` sums: one word is added to, one is read, each cycle.
@@ -18,6 +16,7 @@ class AccumulatorSlice(wiring.Component):
     Parameters
     ----------
     lanes : sums of a word
+    sum_bits : bits of a sum, which wraps around
     depth : words of each bank
 
     Members
@@ -25,15 +24,15 @@ class AccumulatorSlice(wiring.Component):
     fetch, fetch_address : In, for each bank: read this word, which arrives in the next cycle
     add, bank, first : In, a cycle after the fetch: add ``sums`` to the word at ``add_address`` that
         was fetched from ``bank``, or to ``base``, if first
-    base : In(32)
-    sums : In(lanes x 32 bits)
+    base : In(sum_bits)
+    sums : In(lanes x sum_bits)
     read_bank : In, the bank that ``data`` shows
-    data : Out(lanes x 32 bits)
+    data : Out(lanes x sum_bits)
     """
 
-    def __init__(self, lanes: int, depth: int) -> None:
-        self.lanes, self.depth = lanes, depth
-        width, address_bits = lanes * SUM_BITS, (depth - 1).bit_length()
+    def __init__(self, lanes: int, sum_bits: int, depth: int) -> None:
+        self.lanes, self.sum_bits, self.depth = lanes, sum_bits, depth
+        width, address_bits = lanes * sum_bits, (depth - 1).bit_length()
         super().__init__({
             "fetch": In(2),
             "fetch_address": In(address_bits).array(2),
@@ -41,7 +40,7 @@ class AccumulatorSlice(wiring.Component):
             "bank": In(1),
             "first": In(1),
             "add_address": In(address_bits),
-            "base": In(SUM_BITS),
+            "base": In(sum_bits),
             "sums": In(width),
             "read_bank": In(1),
             "data": Out(width),
@@ -49,7 +48,7 @@ class AccumulatorSlice(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        width = self.lanes * SUM_BITS
+        bits, width = self.sum_bits, self.lanes * self.sum_bits
         old, new = Signal(width), Signal(width)
         stored = []
         for index in range(2):
@@ -64,8 +63,8 @@ class AccumulatorSlice(wiring.Component):
                 sink.data.eq(new),
             ]
             stored.append(source.data)
-        lanes = [slice(low, low + SUM_BITS) for low in range(0, width, SUM_BITS)]
-        total = Cat((Mux(self.first, self.base, old[lane]) + self.sums[lane])[:SUM_BITS]
+        lanes = [slice(low, low + bits) for low in range(0, width, bits)]
+        total = Cat((Mux(self.first, self.base, old[lane]) + self.sums[lane])[:bits]
                     for lane in lanes)
         m.d.comb += [
             old.eq(Mux(self.bank, stored[1], stored[0])),

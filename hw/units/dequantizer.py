@@ -1,4 +1,4 @@
-"""Dequantizer: 32-bit sums to int32 values and int16 activations."""
+"""Dequantizer: sums to int32 values and int16 activations."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ from hw.units.dequantizer_lane import (
 from hw.verilog import module
 
 
-def dequantizer_input(elements: int) -> data.StructLayout:
-    """Sums of one vector word with the parameters of their columns; no token scale is scale 1."""
+def dequantizer_input(elements: int, sum_bits: int) -> data.StructLayout:
+    """Sums of one vector word with the parameters of their columns; no token scale is scale 1.
+
+    Parameters are as they lie in memory; of a zero the lowest ``sum_bits`` bits count.
+    """
     return data.StructLayout({
-        "sums": data.ArrayLayout(signed(32), elements),
+        "sums": data.ArrayLayout(signed(sum_bits), elements),
         "zero": data.ArrayLayout(signed(32), elements),
         "multiplier": data.ArrayLayout(signed(16), elements),
         "bias": data.ArrayLayout(signed(16), elements),
@@ -65,7 +68,8 @@ class Dequantizer(wiring.Component):
         self.config = config
         self.elements = config.word_elements if elements is None else elements
         super().__init__({
-            "i": In(stream.Signature(dequantizer_input(self.elements))),
+            "i": In(stream.Signature(
+                dequantizer_input(self.elements, config.sum_bits))),
             "o": Out(stream.Signature(dequantizer_output(self.elements))),
         })
 
@@ -96,7 +100,8 @@ class Dequantizer(wiring.Component):
         shift2 = delayed(self.i.p.shift2, SHIFT2_STAGE)
         bias_shift = delayed(self.i.p.bias_shift, BIAS_STAGE)
         for index in range(self.elements):
-            m.submodules[f"lane{index}"] = lane = module("dequantizer_lane", DequantizerLane())
+            m.submodules[f"lane{index}"] = lane = module(
+                "dequantizer_lane", DequantizerLane(self.config.sum_bits))
             m.d.comb += [
                 lane.enable.eq(enable),
                 lane.sum.eq(self.i.p.sums[index]),

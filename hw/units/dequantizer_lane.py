@@ -20,10 +20,14 @@ class DequantizerLane(wiring.Component):
 
     Stage k loads its registers in the cycles in which bit k of ``enable`` is set.
 
+    Parameters
+    ----------
+    sum_bits : of the accumulator; ``sum + zero`` wraps around
+
     Members
     -------
     enable : In(STAGES)
-    sum, zero : In(signed(32)), multiplier, bias : In(signed(16)); taken by stage 0
+    sum, zero : In(signed(sum_bits)), multiplier, bias : In(signed(16)); taken by stage 0
     shift1 : In(6), taken by stage `SHIFT1_STAGE`
     scale : In(TOKEN_SCALE_BITS), taken by stage `SCALE_STAGE`
     shift2 : In(6), taken by stage `SHIFT2_STAGE`
@@ -32,11 +36,12 @@ class DequantizerLane(wiring.Component):
     narrow : Out(signed(16)), ``wide`` saturated
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sum_bits: int) -> None:
+        self.sum_bits = sum_bits
         super().__init__({
             "enable": In(STAGES),
-            "sum": In(signed(32)),
-            "zero": In(signed(32)),
+            "sum": In(signed(sum_bits)),
+            "zero": In(signed(sum_bits)),
             "multiplier": In(signed(16)),
             "bias": In(signed(16)),
             "shift1": In(6),
@@ -49,8 +54,9 @@ class DequantizerLane(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        total, multiplier = Signal(signed(33)), Signal(signed(16))
-        product, halves1 = Signal(signed(48)), Signal(signed(49))
+        bits = self.sum_bits
+        total, multiplier = Signal(signed(bits)), Signal(signed(16))
+        product, halves1 = Signal(signed(bits + 16)), Signal(signed(bits + 17))
         stage1 = Signal(signed(32))
         scaled = Signal(signed(32 + TOKEN_SCALE_BITS))
         halves2 = Signal(signed(33 + TOKEN_SCALE_BITS))

@@ -55,7 +55,8 @@ class DrainReader(wiring.Component):
             "words": In(stream.Signature(config.port_bits)),
             "accumulator": Out(AccumulatorRead(config)),
             "scale_read": Out(MemoryRead(SCALE_ADDRESS_BITS, TOKEN_SCALE_BITS)),
-            "o": Out(stream.Signature(dequantizer_input(config.word_elements))),
+            "o": Out(stream.Signature(dequantizer_input(
+                config.word_elements, config.sum_bits))),
             "step": Out(1),
         })
 

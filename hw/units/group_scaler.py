@@ -43,7 +43,7 @@ class GroupScaler(wiring.Component):
     mass : In(signed(`mass_bits`)), of the token taken; 0 for a layer without minima
     scale, minimum : In(signed(16))
     shift : In(6), constant while an instruction runs
-    sum : Out(signed(32))
+    sum : Out(signed(sum_bits)), its lowest bits where it has more
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -57,7 +57,7 @@ class GroupScaler(wiring.Component):
             "scale": In(signed(SCALE_BITS)),
             "minimum": In(signed(SCALE_BITS)),
             "shift": In(FIELDS[Opcode.SIMD]["shift"]),
-            "sum": Out(signed(32)),
+            "sum": Out(signed(config.sum_bits)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -70,8 +70,8 @@ class GroupScaler(wiring.Component):
         product = Signal(signed(product_bits), reset_less=True)
         offset = Signal(signed(mass_bits(self.config) + SCALE_BITS), reset_less=True)
         total = Signal(signed(product_bits + 1), reset_less=True)
-        halves = Signal(signed(33), reset_less=True)
-        result = Signal(signed(32), reset_less=True)
+        halves = Signal(signed(self.config.sum_bits + 1), reset_less=True)
+        result = Signal(signed(self.config.sum_bits), reset_less=True)
         low_bits, top_bits = DOT_BITS - 1, max(0, len(self.dot) - DOT_BITS + 1)
         top_product = Signal(signed(SCALE_BITS + top_bits), reset_less=True)
         dot = Signal(self.dot.shape())

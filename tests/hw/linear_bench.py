@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.sim import Simulator
 
 from hw.config import HardwareConfig
-from hw.fixed import Ints
+from hw.fixed import Ints, wrapped
 from hw.interfaces import Accumulate, MemoryRead, ReadCommand, task_layout
 from hw.isa import INSTRUCTION_BITS, Opcode, encode
 from hw.memory.fifo import Fifo
@@ -130,7 +130,8 @@ async def accumulate(ctx: Any, sums: Any, banks: Ints) -> None:
             assert cycle - last_use.get((bank, address), -REST) >= REST
             last_use[bank, address] = cycle
             row = np.array(list(values), np.int64)
-            banks[bank][address] = row + (base if first else banks[bank][address])
+            total = row + (base if first else banks[bank][address])
+            banks[bank][address] = wrapped(total, len(sums.base))
 
 
 def run_linear(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.config import SUM_BITS_MAX, SUM_BITS_MIN
+from hw.fixed import wrapped
 from hw.golden.dequant import TOKEN_SCALE_BITS, dequantize, dequantize32
 from hw.units.dequantizer import Dequantizer
 from tests.hw import formal, streams
@@ -33,7 +36,7 @@ word = st.fixed_dictionaries({
 delays = st.lists(st.integers(0, 3), max_size=16)
 
 
-def golden(fields: dict[str, Any]) -> tuple[list[int], list[int]]:
+def golden(fields: dict[str, Any], bits: int) -> tuple[list[int], list[int]]:
     """``wide`` and ``narrow`` of a word."""
     columns = {
         name: np.array(fields[name], np.int64) for name in ("zero", "multiplier", "bias")
@@ -41,26 +44,34 @@ def golden(fields: dict[str, Any]) -> tuple[list[int], list[int]]:
     shifts = {name: fields[name] for name in ("shift1", "shift2", "bias_shift")}
     sums, scale = np.array([fields["sums"]], np.int64), np.array([fields["scale"]])
     wide, narrow = (
-        function(sums, **columns, **shifts, token_scale=scale)[0].tolist()
+        function(sums, **columns, **shifts, token_scale=scale, sum_bits=bits)[0].tolist()
         for function in (dequantize32, dequantize)
     )
     return wide, narrow
 
 
-def check(words: list[dict[str, Any]], gaps: list[int], stalls: list[int]) -> None:
-    received = streams.run(Dequantizer(SMALL, ELEMENTS), words, len(words), gaps, stalls)
+def check(
+    words: list[dict[str, Any]], gaps: list[int], stalls: list[int], bits: int = SUM_BITS_MAX
+) -> None:
+    """Sums come from an accumulator of ``bits``; zeros are as they lie in memory."""
+    for fields in words:
+        fields["sums"] = wrapped(np.array(fields["sums"], np.int64), bits).tolist()
+    dut = Dequantizer(dataclasses.replace(SMALL, sum_bits=bits), ELEMENTS)
+    received = streams.run(dut, words, len(words), gaps, stalls)
     results = [(list(result.wide), list(result.narrow)) for result in received]
-    assert results == [golden(fields) for fields in words]
+    assert results == [golden(fields, bits) for fields in words]
 
 
 @settings(max_examples=20)
-@given(words=st.lists(word, min_size=1, max_size=24), gaps=delays, stalls=delays)
-def test_matches_golden(words, gaps, stalls):
-    check(words, gaps, stalls)
+@given(words=st.lists(word, min_size=1, max_size=24), gaps=delays, stalls=delays,
+       bits=st.sampled_from([SUM_BITS_MIN, 27, SUM_BITS_MAX]))
+def test_matches_golden(words, gaps, stalls, bits):
+    check(words, gaps, stalls, bits)
 
 
-def test_extremes():
-    low, high = -(1 << 31), (1 << 31) - 1
+@pytest.mark.parametrize("bits", [SUM_BITS_MIN, 27, SUM_BITS_MAX])
+def test_extremes(bits):
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     words = [
         {
             "sums": [value, value], "zero": [value, -value - 1], "multiplier": [32767, 1],
@@ -73,7 +84,15 @@ def test_extremes():
         for scale in (0, 1, SCALE_MAX)
         for bias_shift in (0, 15, 16)
     ]
-    check(words, [], [])
+    check(words, [], [], bits)
+
+
+@given(true=st.integers(-(1 << 26), (1 << 26) - 1), zero=st.integers(-(1 << 31), (1 << 31) - 1))
+def test_a_sum_that_fits_with_its_zero_may_wrap_before(true, zero):
+    exact = dequantize32(np.array([[true]]), np.array([0]), np.array([1]), np.array([0]), 0, 0)
+    kept = wrapped(np.array([[true - zero]]), 27)
+    assert dequantize32(kept, np.array([zero]), np.array([1]), np.array([0]), 0, 0,
+                        sum_bits=27) == exact
 
 
 def test_ties_round_upward():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from functools import partial
 from typing import Any
@@ -63,7 +64,8 @@ class Device:
         self.rng = rng = np.random.default_rng(seed)
         # Few different bits in some lanes, so that maxima occur more than once.
         shifts = rng.integers(0, 32, config.lanes)
-        self.sums = rng.integers(-(1 << 31), 1 << 31, (2, ROWS, config.lanes)) >> shifts
+        half = 1 << (config.sum_bits - 1)
+        self.sums = rng.integers(-half, half, (2, ROWS, config.lanes)) >> shifts
         self.scales = rng.integers(0, 1 << TOKEN_SCALE_BITS, 256)
         # Each instruction has a part of its own: the circuit sees them all from the start.
         self.order, self.ordered = np.arange(256), 0
@@ -112,7 +114,7 @@ class Device:
             *(np.resize(one, columns) for one in (zero, multiplier, bias)),
             shape["shift1"], shape["shift2"],
             self.scales[fields["scales"]:][:rows] if shape["token_scale"] else None,
-            shape["bias_shift"],
+            shape["bias_shift"], self.config.sum_bits,
         ).reshape(rows, words, elements)
         if shape["mode"] == DrainMode.ARGMAX:
             self.keep_best(y.ravel(), fields)
@@ -171,7 +173,7 @@ def simulate(
     dut = DrainEngine(config)
 
     def sums(key: Any) -> int:
-        return pack(device.sums[key >> 12, key & 4095].tolist(), 32)
+        return pack(device.sums[key >> 12, key & 4095].tolist(), config.sum_bits)
 
     cycles = run_tasks(dut, tasks, [
         partial(memory.serve, command=dut.command, words=dut.words),
@@ -251,10 +253,10 @@ def test_residual_rate_in_order():
 @settings(max_examples=20)
 @given(
     shapes=st.lists(shape, min_size=1, max_size=4), seed=st.integers(0, 999),
-    chances=st.tuples(chance, chance),
+    chances=st.tuples(chance, chance), bits=st.sampled_from([20, 27, 32]),
 )
-def test_matches_golden(shapes, seed, chances):
-    simulate(SMALL, shapes, seed, chances)
+def test_matches_golden(shapes, seed, chances, bits):
+    simulate(dataclasses.replace(SMALL, sum_bits=bits), shapes, seed, chances)
 
 
 @pytest.mark.parametrize("mode", DrainMode)

@@ -1,11 +1,13 @@
 """Group scaler against the rounding of `hw.fixed`."""
 
+import dataclasses
+
 import numpy as np
 from amaranth.sim import Simulator
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hw.fixed import round_shift
+from hw.fixed import round_shift, wrapped
 from hw.units.group_scaler import DOT_BITS, LATENCY, GroupScaler, mass_bits
 from hw.units.packed_dot import dot_bits, int4_dot_bits
 from tests.hw.engines import load_config
@@ -32,9 +34,9 @@ ROWS = st.lists(
 )
 
 
-def scaled(rows, shift):
+def scaled(rows, shift, bits):
     """Sums of rows, one a cycle."""
-    dut = GroupScaler(SMALL)
+    dut = GroupScaler(dataclasses.replace(SMALL, sum_bits=bits))
     sums = []
 
     async def drive(ctx):
@@ -57,12 +59,12 @@ def test_config_has_dots_that_one_multiplier_does_not_take():
     assert dot_bits(SMALL) > DOT_BITS
 
 
-@given(rows=ROWS, shift=st.integers(0, 63))
-@example(rows=[dict.fromkeys(["odd", "dot", "odd_dot", "mass", "scale", "minimum"], 1)], shift=1)
-def test_sums_round_to_nearest(rows, shift):
-    """Sums that do not fit 32 bits keep their low bits."""
-    for row, total in zip(rows, scaled(rows, shift), strict=True):
+@given(rows=ROWS, shift=st.integers(0, 63), bits=st.sampled_from([20, 27, 32]))
+@example(rows=[dict.fromkeys(["odd", "dot", "odd_dot", "mass", "scale", "minimum"], 1)], shift=1,
+         bits=32)
+def test_sums_round_to_nearest(rows, shift, bits):
+    """Sums that do not fit keep their low bits."""
+    for row, total in zip(rows, scaled(rows, shift, bits), strict=True):
         dot = row["odd_dot"] if row["odd"] else row["dot"]
         exact = dot * row["scale"] + row["mass"] * row["minimum"]
-        expected = np.array([round_shift(exact, shift)]).astype(np.int64).astype(np.int32)[0]
-        assert total == expected
+        assert total == wrapped(np.array([round_shift(exact, shift)], np.int64), bits)[0]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hw.config import HardwareConfig
 from hw.errors import ConfigError
+from hw.fixed import wrapped
 from hw.golden.lookup import rowgen_sums, table_sums
 from hw.interfaces import ReadCommand, task_layout
 from hw.isa import LINE_BYTES, LutMode, Opcode
@@ -194,6 +195,13 @@ def test_largest_computed_rows_and_full_buffers() -> None:
     assert item.fields["table_words"] == MINI.table_words
     assert item.expected.max() == 2 * MINI.positions * (2 * 128 * 127 + (1 << 15))
     check(MINI, item)
+
+
+def test_sums_of_few_bits_wrap_around() -> None:
+    config = dataclasses.replace(MINI, sum_bits=20)
+    item = layer(config, 9, LutMode.ROWGEN, 6, 1, 8, 4, slices=16, extreme=True)
+    assert item.expected.max() > config.sum_max
+    check(config, dataclasses.replace(item, expected=wrapped(item.expected, 20)))
 
 
 def test_rounds_follow_without_a_gap() -> None:

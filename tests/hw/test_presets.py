@@ -48,6 +48,8 @@ def write(tmp_path, **changes):
     ({"lanes": True}, "lanes must be int, not True"),
     ({"lanes": 48}, "lanes must be a power of two, not 48"),
     ({"lanes": 0}, "lanes must be positive, not 0"),
+    ({"sum_bits": 19}, "sum_bits must be 20 to 32, not 19"),
+    ({"sum_bits": 33}, "sum_bits must be 20 to 32, not 33"),
     ({"port_bits": 32}, "port_bits must be 64, 128, 256 or 512, not 32"),
     ({"weight_ports": 3},
      "weight_ports must be a divisor of the 4 positions of a port word, not 3"),

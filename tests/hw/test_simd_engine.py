@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.config import HardwareConfig
+from hw.fixed import wrapped
 from hw.golden.multiplier import group_sums
 from hw.golden.softmax import log2_weights
 from hw.isa import LINE_BYTES, Opcode, SimdMode
@@ -123,7 +124,7 @@ class Program:
             golden = layer.golden(config).reshape(
                 len(layer.x) * len(layer.weights) // config.lanes, -1)
             words = expected[layer.bank, 5:5 + len(golden)]
-            words[:] = golden if layer.first else words + golden
+            words[:] = wrapped(golden if layer.first else words + golden, config.sum_bits)
         assert (banks == expected).all()
         return totals, cycles
 
@@ -188,6 +189,16 @@ def test_wide_words_equal_golden(depth):
         make_layer(config, rng, mode, tokens=3, blocks=1, groups=2, group_rounds=1, has_min=True)
         for mode in SimdMode
     ]
+    run(config, layers)
+
+
+def test_sums_of_few_bits_wrap_around():
+    config, rng = dataclasses.replace(SMALL, sum_bits=20), np.random.default_rng(5)
+    layers = [
+        make_layer(config, rng, mode, tokens=3, blocks=2, groups=2, group_rounds=2, has_min=True)
+        for mode in SimdMode
+    ]
+    assert max(np.abs(layer.golden(config)).max() for layer in layers) > config.sum_max
     run(config, layers)
 
 

@@ -18,6 +18,7 @@ from compiler.decoder.quantize import quantize_decoder
 from compiler.frontends import shapes
 from compiler.frontends.load import load_model, load_tokenizer
 from compiler.image.program import decode_program, steps
+from compiler.quant.quantized import SimdLinear
 from compiler.quant.scheme import SchemeMap, load_scheme
 from compiler.text import CALIBRATION_TEXT, DEFAULT_PROMPT
 from hw.isa import LINE_BYTES, Opcode
@@ -33,6 +34,7 @@ from sim.records import MemoryModel
 from sim.runner import simulate_passes
 
 TINY = load_hardware("tiny")
+NARROW = dataclasses.replace(TINY, sum_bits=27)
 PROMPT_TOKENS, NEW_TOKENS = 11, 4
 """Passes of 8 and 3 tokens, then three of one."""
 MIX = SchemeMap(
@@ -55,17 +57,18 @@ MIX_PATHS = ("search_steps", "rowgen_rows", "lut_steps", "simd_steps_w4a4", "sim
 
 
 @functools.cache
-def compiled(folder, shape, prompt_tokens=PROMPT_TOKENS, new_tokens=NEW_TOKENS, split=False):
+def compiled(folder, shape, prompt_tokens=PROMPT_TOKENS, new_tokens=NEW_TOKENS, split=False,
+             hardware=TINY):
     """Build of a shape; returns its folder, the quantized decoder and the prompt."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(shapes.SHAPES, DEEP.name, DEEP)
         model = load_model(f"shape:{shape}")
     tokenizer, scheme = load_tokenizer("shape:tiny"), CASES[shape]
     decoder = quantize_decoder(
-        model, load_scheme(scheme) if isinstance(scheme, str) else scheme, TINY,
+        model, load_scheme(scheme) if isinstance(scheme, str) else scheme, hardware,
         tokenizer.encode(CALIBRATION_TEXT)[:64], capacity=prompt_tokens + new_tokens - 1)
     prompt = tokenizer.encode(DEFAULT_PROMPT)[:prompt_tokens]
-    path = folder / f"{shape}-{prompt_tokens}-{new_tokens}-{split}"
+    path = folder / f"{shape}-{prompt_tokens}-{new_tokens}-{split}-{hardware.sum_bits}"
     DecoderCompiler(decoder, prompt, new_tokens, split_layers=split).write(
         path, {"model": "shape:tiny", "scheme": decoder.scheme})
     return path, decoder, prompt
@@ -106,6 +109,19 @@ def test_families_are_bit_exact(run, folder, shape):
 @pytest.mark.parametrize(("shape", "halves"), [("tiny-qwen2", True), ("tiny-opt", False)])
 def test_passes_in_halves_are_among_them(folder, shape, halves):
     assert open_build(compiled(folder, shape)[0]).metadata["halves"] == halves
+
+
+@pytest.mark.parametrize("shape", ["tiny-qwen3", "tiny-opt", "tiny-bloom"])
+def test_narrow_sums_are_bit_exact(folder, circuits, shape):
+    path, decoder, prompt = compiled(folder, shape, hardware=NARROW)
+    _, wide, _ = compiled(folder, shape)
+    shifts = [(part.layer(0).linears["o"].shift, part.head.shift) for part in (decoder, wide)
+              if isinstance(part.layer(0).linears["o"], SimdLinear)]
+    assert not shifts or all(one > other for one, other in zip(*shifts, strict=True))
+    values = execute(path, build_dir=circuits).values
+    assert values["first_mismatch"] is None
+    assert values["bit_exact"]
+    assert values["token_ids"] == generate(decoder, prompt, NEW_TOKENS)
 
 
 def test_every_data_path_and_log2_softmax(run):
