@@ -24,6 +24,7 @@ from compiler.quant.scales import OutputScale
 from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme, SimdScheme
 from compiler.quant.simd import runs_native
 from compiler.quant.weights import VectorWeights
+from compiler.rounded_rows import round_rows
 from hw.config import HardwareConfig
 
 STRENGTHS = (0.0, 0.45, 0.6, 0.75, 0.9)
@@ -140,7 +141,8 @@ class LinearGroup:
         """One of the linears; raises CompileError when it does not fit the hardware."""
         check_fits(spec, self.hardware)
         scaled = self.scaled(spec)
-        return quantize_linear(scaled, self.source(scaled), self.x, y_scale, wide)
+        made = quantize_linear(scaled, self.source(scaled), self.x, y_scale, wide)
+        return round_rows(made, self.x, self.hardware)
 
     def source(self, spec: LinearSpec) -> SearchInput | IntegerInput:
         """The input as a linear's scheme wants it; linears that agree share one."""

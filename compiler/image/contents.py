@@ -23,7 +23,6 @@ from hw.fixed import Ints
 from hw.golden.softmax import LOG2_BITS
 from hw.isa import LINE_BYTES, LutMode, Opcode, SimdMode
 
-ROWGEN_ENTRY_MAX = 2**16 - 1
 INT8_MAX = 127
 LOG2_ACT_BITS = LOG2_BITS + 2
 """Signed bits of a power of two that a log2 code stands for."""
@@ -123,7 +122,7 @@ class ContentCheck:
                                   "entries of a row")
             entry = (1 << form.entry_bits) - 1
             if form.mode == LutMode.ROWGEN:
-                entry = ROWGEN_ENTRY_MAX
+                entry = (1 << self.config.row_bits) - 1
                 sums = np.abs(tables.astype(np.int16)).sum(axis=3, dtype=np.int16)
                 if int(sums.max()) > CENTROID_SUM_MAX:
                     raise VerifyError(f"{where}: a computed row can exceed 16 bits")

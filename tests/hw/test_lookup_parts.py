@@ -171,7 +171,8 @@ def test_copy_lanes_match_indexing(seed: int, rowgen: bool, row_bits: int) -> No
 def test_largest_sums_stay_in_their_fields(rowgen: bool, row_bits: int) -> None:
     """As many largest entries as there are positions, in every second column."""
     config = dataclasses.replace(
-        MINI, rowgen=rowgen, row_bits=row_bits, port_bits=512, lanes=128, table_words=16, group_max=32
+        MINI, rowgen=rowgen, row_bits=row_bits, port_bits=512, lanes=128, table_words=16,
+        group_max=32
     )
     dut = SimdAdder(config)
     values = [((1 << config.entry_bits) - 1) * (lane % 2) for lane in range(config.lanes)]

@@ -17,7 +17,8 @@ from hw.units.row_generator import RowGenerator
 from hw.units.row_rounding import RowRounding
 from tests.hw.lut_records import MINI
 
-ROUNDED = [dataclasses.replace(MINI, name=f"rows_{bits}", row_bits=bits) for bits in (8, 10, 12, 15)]
+ROUNDED = [dataclasses.replace(MINI, name=f"rows_{bits}", row_bits=bits)
+           for bits in (8, 10, 12, 15)]
 
 
 def split(word: int, bits: int, count: int) -> list[int]:
