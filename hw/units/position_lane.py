@@ -20,8 +20,9 @@ class PositionLane(wiring.Component):
     """Adds ``lanes`` entries of this position's row to the partial sums, one step a cycle.
 
     Lanes form a chain: step and operand reach the next lane one cycle later. ``total`` follows
-    the step by ``lane_cycles`` (8 with rounded rows, 7 with exact ones, else 5); ``partial`` is due one cycle before,
-    which is when the lane before delivers it. Buffers are read up to 3 cycles after the step.
+    the step by ``lane_cycles`` (7 with ``rowgen``, 8 where it rounds, else 5); ``partial`` is due
+    one cycle before, which is when the lane before delivers it. Buffers are read up to 3 cycles
+    after the step, those of indices one later where rows are rounded.
 
     Parameters
     ----------
