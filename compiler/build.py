@@ -29,6 +29,7 @@ from compiler.model import INPUT_OF, Model
 from compiler.quant.quantized import QuantizedLinear
 from compiler.quant.quantizer import LinearSpec, quantize_linears
 from compiler.quant.scheme import SchemeMap
+from compiler.rounded_rows import round_rows
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import INSTRUCTION_BYTES, LINE_BYTES
@@ -167,7 +168,9 @@ def quantize_layer(
 
     inputs = {f"{prefix}.{INPUT_OF[name]}": calibration[name] for name in names}
     quantized = quantize_linears([spec(name) for name in names], inputs, hardware)
-    return {name: fit_sums(quantized[f"{prefix}.{name}"], hardware, f"{prefix}.{name}")
+    rounded = {name: round_rows(quantized[f"{prefix}.{name}"], calibration[name], hardware)
+               for name in names}
+    return {name: fit_sums(rounded[name], hardware, f"{prefix}.{name}")
             for name in names}
 
 

@@ -16,7 +16,9 @@ from compiler.quant.quantized import (
     SimdLinear,
 )
 from compiler.quant.simd import SHIFT_MAX
+from compiler.rounded_rows import rounding_of
 from hw.config import SUM_BITS_MAX, HardwareConfig
+from hw.golden.lookup import row_offset
 
 
 def refuse(name: str, reach: int, hardware: HardwareConfig, remedy: str) -> CompileError:
@@ -53,9 +55,12 @@ def fit_sums(linear: QuantizedLinear, hardware: HardwareConfig, name: str) -> Qu
 
 def largest_row_sum(linear: Lut2dLinear | RowgenLinear) -> int:
     """Largest magnitude of a sum of rows, less its zero."""
-    if isinstance(linear, RowgenLinear):
-        return int(rowgen_bounds(linear.codebooks, linear.indices, linear.group_columns).max())
     zero = linear.dequantization.zero.astype(np.int64)
+    if isinstance(linear, RowgenLinear):
+        row_bits, row_shift = rounding_of(linear)
+        most = rowgen_bounds(linear.codebooks, linear.indices, linear.group_columns, row_bits,
+                             row_shift)
+        return int((np.abs(len(linear.codebooks) * row_offset(row_bits) + zero) + most).max())
     top = linear.tables.shape[0] * ((1 << linear.entry_bits) - 1)
     return int(np.maximum(np.abs(zero), np.abs(top + zero)).max())
 

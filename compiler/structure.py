@@ -6,6 +6,7 @@ weights, calibration or quantization: the fast model's input, and what proves it
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable
 
 import numpy as np
@@ -42,7 +43,8 @@ from compiler.quant.quantizer import LinearSpec, check_fits
 from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme, SchemeMap, SimdScheme
 from compiler.quant.token_rule import RULED
 from compiler.rotation import hidden_length
-from hw.config import HardwareConfig
+from compiler.rounded_rows import INT8_MAX, least_shift, rounded
+from hw.config import EXACT_ROW_BITS, HardwareConfig
 from hw.fixed import Ints
 from hw.golden.lookup import ROW_OFFSET
 
@@ -51,6 +53,8 @@ Numbers = Callable[[int, int, type, tuple[int, ...]], Ints]
 SEGMENTS = 256
 GROUP = 128
 """Weight group of the head."""
+BOOK_MAX = 60
+"""Largest entry of a weight codebook."""
 
 
 def alike(low: int, high: int, kind: type, shape: tuple[int, ...]) -> Ints:
@@ -148,10 +152,16 @@ class StructureBuilder:
         assert isinstance(source, IntegerInput)
         positions = -(-len(source.order) // scheme.vector_length)
         books = (positions, groups, scheme.weight_codes, scheme.vector_length)
-        return RowgenLinear(
-            input=source, codebooks=numbers(-60, 60, np.int8, books),
+        made = RowgenLinear(
+            input=source, codebooks=numbers(-BOOK_MAX, BOOK_MAX, np.int8, books),
             indices=numbers(0, scheme.weight_codes - 1, np.uint8, (positions, columns)),
             group_columns=scheme.group_columns, y_scale=1.0, dequantization=dequantization)
+        bits = self.hardware.row_bits
+        if bits == EXACT_ROW_BITS:
+            return made
+        most = BOOK_MAX * scheme.vector_length * INT8_MAX
+        return dataclasses.replace(rounded(made, bits, least_shift(most, bits)),
+                                   dequantization=dequantization)
 
     def linears(self, index: int) -> dict[str, QuantizedLinear]:
         """All linears of a layer; those of one input share it where their schemes agree."""

@@ -16,6 +16,9 @@ ROW_ENTRIES = 16
 SUM_BITS_MIN, SUM_BITS_MAX = 20, 32
 """Bits of an accumulator's sum."""
 
+EXACT_ROW_BITS = 16
+"""Bits of a computed row's entry that hold every dot product the compiler allows."""
+
 ALPHA_MAX = 4
 """Largest power-of-two channel factor (exponent) of an activation chunk."""
 
@@ -46,6 +49,8 @@ class HardwareConfig:
     chains, chain_length: distance units of one centroid search; their product bounds c_a.
     l2_search: the search can also use squared Euclidean distance.
     rowgen: rows can be computed from weight codebooks and int8 activations.
+    row_bits: bits of a computed row's entry; below 16 dot products are shifted, rounded and
+        saturated (`hw.golden.lookup.rows`), and copies and adders are narrower.
     sparse: computed rows of a single token skip positions whose activations are all 0.
     simd: packed multipliers are present.
     simd_depth: inputs the multiplier array takes each cycle.
@@ -76,6 +81,7 @@ class HardwareConfig:
     chain_length: int
     l2_search: bool
     rowgen: bool
+    row_bits: int
     sparse: bool
     simd: bool
     simd_depth: int
@@ -112,6 +118,8 @@ class HardwareConfig:
         self._require(self.clock_mhz <= CLOCK_MAX, "clock_mhz", f"at most {CLOCK_MAX}")
         self._require(64 <= self.port_bits <= 512, "port_bits", "64, 128, 256 or 512")
         self._require(self.vector_length <= 4, "vector_length", "1, 2 or 4")
+        self._require(8 <= self.row_bits <= EXACT_ROW_BITS, "row_bits",
+                      f"8 to {EXACT_ROW_BITS}")
         self._require(self.act_codes_max <= 256, "chains x chain_length", "at most 256")
         self._require(self.positions % self.weight_ports == 0 and self.positions >= 1,
                       "weight_ports", f"a divisor of the {self.positions} positions of a port word")
@@ -181,9 +189,19 @@ class HardwareConfig:
         return self.chains * self.chain_length
 
     @property
+    def rounds_rows(self) -> bool:
+        """Whether entries of computed rows are narrower than the dot products."""
+        return self.rowgen and self.row_bits < EXACT_ROW_BITS
+
+    @property
+    def row_shift_max(self) -> int:
+        """Largest shift of computed entries; none of them saturates there, but by rounding up."""
+        return EXACT_ROW_BITS - self.row_bits
+
+    @property
     def entry_bits(self) -> int:
         """Unsigned bits of a row entry in the copy lanes."""
-        return 16 if self.rowgen else 8
+        return self.row_bits if self.rowgen else 8
 
     @property
     def sum_max(self) -> int:
@@ -194,6 +212,11 @@ class HardwareConfig:
     def field_bits(self) -> int:
         """Width of a lane in the cascaded SIMD adders: no sum of all positions can carry out."""
         return self.entry_bits + bits_for(self.positions)
+
+    @property
+    def adder_columns(self) -> int:
+        """Columns that share an adder of 48 bits: 4, or 2 where their sums need more bits."""
+        return 2 if self.rowgen and self.field_bits > 12 else 4
 
     @property
     def chunks_per_word(self) -> int:

@@ -123,8 +123,10 @@ IMPORTANCE: dict[str, int] = {"importance": 1, "fresh": 1, "entry": 8}
 """Row r adds to importance ``entry + r // heads``, which ``fresh`` sets to 0 at the first head."""
 SPARSITY = ("thresholds", "lists", "sparse")
 """Flags of skipped positions: small inputs become 0, positions are listed, the list is used."""
-OPTIONAL = (*ORDERED, *IMPORTANCE, *SPARSITY)
-"""Fields of the token rule and of sparsity: 0 where `encode` is not given them."""
+ROUNDING = ("row_shift",)
+"""Shift of computed row entries, on hardware that rounds them."""
+OPTIONAL = (*ORDERED, *IMPORTANCE, *SPARSITY, *ROUNDING)
+"""Fields of the token rule, of sparsity and of rounding: 0 where `encode` is not given them."""
 
 FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.END: {},
@@ -143,6 +145,7 @@ FIELDS: dict[Opcode, dict[str, int]] = {
         "blocks": 8, "blocks_per_group": 8, "slices": 5, "rows_per_code": 12,
         "record_words": 16, "table_words": 16, "bundle_words": 8, "index_high": 2,
         "operands": 16, "accumulator": 12, "bank": 1, "first": 1, "sparse": 1,
+        "row_shift": 4,
     },
     Opcode.SIMD: {
         "address": 32, "port_stride": 24, "mode": 2, "has_min": 1, "rounds": 12, "tokens": 8,

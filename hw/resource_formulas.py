@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import ALPHA_MAX, EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
@@ -107,7 +107,7 @@ TERMS: dict[str, Size] = {
     "accumulated bit": lambda c: c.lanes * c.sum_bits,
     "column, computed rows": lambda c: c.lanes * c.rowgen,
     "column entry bit": lambda c: c.lanes * c.entry_bits,
-    "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // (2 if c.rowgen else 4),
+    "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // c.adder_columns,
     # 4-bit entries are widened in the table that chooses the row, if that has an input left.
     "widened row bit": lambda c: 8 * ROW_ENTRIES if table_bits(c) // SLOT_BITS >= 4 else 0,
     # The row, the operands that go on to the next lane, activations on their way to the generator.
@@ -116,6 +116,9 @@ TERMS: dict[str, Size] = {
         + 24 * c.vector_length * c.rowgen),
     "step bit": lambda c: (row_bits(c) + bits_for(c.index_blocks) + 7) * (1 + c.rowgen),
     "product, computed rows": lambda c: ROW_ENTRIES * c.vector_length * c.rowgen,
+    # Entries of a row, and the products that are kept before they are rounded.
+    "row entry bit": lambda c: ROW_ENTRIES * (c.entry_bits + EXACT_ROW_BITS * c.rounds_rows),
+    "rounded entry": lambda c: ROW_ENTRIES * c.rounds_rows,
     "position": lambda c: c.positions,
     "distance unit": lambda c: c.act_codes_max,
     "vector element": lambda c: c.vector_length,
@@ -232,7 +235,9 @@ COMPONENTS: dict[str, Component] = {
     ),
     "row generators": Component(
         path="position_lane.row_generator", count=lambda c: c.positions * c.rowgen,
-        lut=("unit", "product, computed rows"), ff=("unit", "product, computed rows"),
+        lut=("unit", "product, computed rows", "rounded entry"),
+        ff=("unit", "product, computed rows", "row entry bit"),
+        choices=lambda c: [(ROW_ENTRIES * (c.row_bits + 1), c.row_shift_max + 1)],
         dsp=lambda c: ROW_ENTRIES * c.vector_length // 2,
         mult18=lambda c: ROW_ENTRIES * c.vector_length,
     ),

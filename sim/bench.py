@@ -24,6 +24,7 @@ from compiler.image.image import write_atomically
 from compiler.lower.block import lower_linears
 from compiler.quant.quantizer import LinearSpec, quantize_linears
 from compiler.quant.scheme import Scheme, load_scheme
+from compiler.rounded_rows import round_rows
 from compiler.text import CALIBRATION_TEXT, DEFAULT_PROMPT
 from hw.config import HardwareConfig
 from hw.generate import generate
@@ -51,6 +52,7 @@ def decode_build(scheme: Scheme, hardware: HardwareConfig) -> Build:
     spec = LinearSpec(name="linear", input_name="x", weight=weight, bias=None, blocks=None,
                       scheme=scheme)
     layers = quantize_linears([spec], {"x": x}, hardware)
+    layers = {"linear": round_rows(layers["linear"], x, hardware)}
     graph = lower_linears(layers, {"linear": "x"}, {"x": x[:DECODE_TOKENS]})
     return compile_graph(graph, hardware)
 

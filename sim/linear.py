@@ -54,7 +54,8 @@ def lut(stores: Stores, fields: Fields) -> None:
     if form.mode == LutMode.ROWGEN:
         x = np.ascontiguousarray(by_token).view(np.int8)
         sums = rowgen_sums(
-            x.reshape(tokens, -1, config.vector_length), tables, indices, group_columns)
+            x.reshape(tokens, -1, config.vector_length), tables, indices, group_columns,
+            config.row_bits, fields["row_shift"])
     else:
         codes = np.ascontiguousarray(by_token[:, :, ::config.vector_length])
         if int(codes.max()) >= form.codes:

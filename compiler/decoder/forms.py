@@ -11,7 +11,7 @@ from compiler.decoder.quantized import QuantizedLayer
 from compiler.model import INPUT_OF
 from compiler.quant.quantized import IntegerInput, QuantizedLinear, SearchInput, same_skip
 
-VALUES = frozenset(("dequantization", "shift"))
+VALUES = frozenset(("dequantization", "shift", "row_shift"))
 """Fields of a linear that set no size."""
 
 

@@ -6,12 +6,13 @@ import numpy as np
 
 from compiler.decoder.quantized import FloatLinear
 from compiler.decoder.token_rule import LOW_BITS
+from compiler.integer_codes import filled, integer_codes
 from compiler.quant.quantized import Dequantization, Lut2dLinear, QuantizedLinear, RowgenLinear
+from compiler.rounded_rows import RoundedRowgenLinear, computed_sums
 from hw.fixed import Ints, saturate, saturate16
 from hw.golden.dequant import INT32_MAX, dequantize, dequantize32
 from hw.golden.lookup import ROW_OFFSET, table_sums
 from hw.golden.multiplier import group_sums
-from hw.golden.quantize import quantize
 from hw.golden.search import search
 from hw.golden.sparsity import drop_positions
 
@@ -26,6 +27,8 @@ class PreparedLinear:
         self.linear = linear
         if isinstance(linear, Lut2dLinear):
             self.bytes = linear.tables.nbytes + linear.indices.nbytes
+        elif isinstance(linear, RoundedRowgenLinear):
+            self.bytes = linear.codebooks.nbytes + linear.indices.nbytes
         elif isinstance(linear, RowgenLinear):
             self.weights = dense_weights(linear)
             self.bytes = self.weights.nbytes
@@ -53,12 +56,9 @@ class PreparedLinear:
             vectors = filled(x, positions * length).reshape(len(x), positions, length)
             codes = search(vectors, linear.input.centroids, linear.input.l2)
             return table_sums(codes, linear.tables, linear.indices, linear.group_columns), None
-        q, peaks = quantize(filled(x, len(linear.input.order)), linear.input.alphas,
-                            bits or linear.input.bits)
-        skip = linear.input.skip
-        if skip is not None and skip.thresholds is not None:
-            q = drop_positions(q, filled(x, len(linear.input.order)), skip.thresholds,
-                               skip.vector_length)
+        q, peaks = integer_codes(linear.input, x, bits)
+        if isinstance(linear, RoundedRowgenLinear):
+            return computed_sums(linear, q), peaks
         if isinstance(linear, RowgenLinear):
             inputs, columns = self.weights.shape[1], len(self.weights)
             products = group_sums(
@@ -72,21 +72,13 @@ class PreparedLinear:
 def dense_weights(linear: RowgenLinear) -> Ints:
     """int8 [M, P * v]: the centroid that each index chooses.
 
-    Their products with int8 inputs are `hw.golden.lookup.rowgen_sums` less every row's offset.
+    Their products with int8 inputs are `hw.golden.lookup.rowgen_sums` of exact rows, less every
+    row's offset.
     """
     positions, columns = linear.indices.shape
     groups = np.arange(columns) // linear.group_columns
     chosen = linear.codebooks[np.arange(positions)[:, None], groups, linear.indices]
     return np.ascontiguousarray(chosen.transpose(1, 0, 2).reshape(columns, -1))
-
-
-def filled(x: Ints, inputs: int) -> Ints:
-    """int16 [T, inputs] with zeros behind the tensor's own channels."""
-    if x.shape[1] == inputs:
-        return np.ascontiguousarray(x)
-    result = np.zeros((len(x), inputs), np.int16)
-    result[:, :x.shape[1]] = x
-    return result
 
 
 def exact_linear(linear: FloatLinear, x: Ints, wide: bool) -> Ints:

@@ -25,6 +25,7 @@ from compiler.quant.scales import OutputScale
 from compiler.quant.scheme import Lut2dScheme, RowgenScheme, Scheme, SimdScheme
 from compiler.quant.simd import runs_native
 from compiler.quant.weights import VectorWeights
+from compiler.rounded_rows import round_rows
 from hw.config import HardwareConfig
 
 STRENGTHS = (0.0, 0.45, 0.6, 0.75, 0.9)
@@ -142,7 +143,7 @@ class LinearGroup:
         check_fits(spec, self.hardware)
         scaled = self.scaled(spec)
         made = quantize_linear(scaled, self.source(scaled), self.x, y_scale, wide)
-        return fit_sums(made, self.hardware, spec.name)
+        return fit_sums(round_rows(made, self.x, self.hardware), self.hardware, spec.name)
 
     def source(self, spec: LinearSpec) -> SearchInput | IntegerInput:
         """The input as a linear's scheme wants it; linears that agree share one."""

@@ -241,6 +241,9 @@ class InstructionCheck:
         self.require(fields["blocks"] <= config.index_blocks,
                      f"{fields['blocks']} column blocks, the index buffer holds "
                      f"{config.index_blocks}")
+        most = config.row_shift_max if mode == LutMode.ROWGEN else 0
+        self.require(fields["row_shift"] <= most,
+                     f"row_shift is {fields['row_shift']}, at most {most} here")
         form = RecordFormat.of(fields, config)
         for name in ("table_words", "record_words", "rows_per_code", "bundle_words"):
             self.require(fields[name] == getattr(form, name),

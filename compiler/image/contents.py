@@ -22,7 +22,7 @@ from compiler.ir.matmul import CENTROID_SUM_MAX, rowgen_bounds, simd_bounds
 from compiler.ir.ops import BIAS_SHIFT_MAX, SHIFT_MAX
 from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
-from hw.golden.lookup import ROW_OFFSET
+from hw.golden.lookup import row_offset
 from hw.golden.softmax import LOG2_BITS
 from hw.isa import LINE_BYTES, LutMode, Opcode, SimdMode
 
@@ -113,7 +113,7 @@ class ContentCheck:
             raise VerifyError(f"{where}: the position lists are of another input")
         key = (Opcode.LUT, fields["address"], fields["port_stride"], fields["rounds"],
                fields["blocks"], fields["blocks_per_group"], fields["mode"], fields["int4"],
-               fields["record_words"])
+               fields["record_words"], fields["row_shift"])
         if key not in self.proved:
             form = RecordFormat.of(fields, self.config)
             tables, indices = unpack_records(
@@ -128,8 +128,10 @@ class ContentCheck:
                 if int(sums.max()) > CENTROID_SUM_MAX:
                     raise VerifyError(f"{where}: a computed row can exceed 16 bits")
                 most = rowgen_bounds(
-                    tables, indices, fields["blocks_per_group"] * self.config.lanes)
-                low, high = positions * ROW_OFFSET - most, positions * ROW_OFFSET + most
+                    tables, indices, fields["blocks_per_group"] * self.config.lanes,
+                    self.config.row_bits, fields["row_shift"])
+                middle = positions * row_offset(self.config.row_bits)
+                low, high = middle - most, middle + most
             self.proved[key] = low, high
         return key
 

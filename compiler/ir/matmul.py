@@ -10,8 +10,9 @@ from numba import njit
 
 from compiler.errors import VerifyError
 from compiler.ir.ops import Cost, Tensor, present, require
-from hw.fixed import Ints
-from hw.golden.lookup import ROW_OFFSET, rowgen_sums, table_sums
+from hw.config import EXACT_ROW_BITS
+from hw.fixed import Ints, round_shift
+from hw.golden.lookup import ROW_OFFSET, row_offset, rowgen_sums, table_sums
 from hw.golden.multiplier import group_sums
 
 INT32_MAX, INT8_MAX = 2**31 - 1, 127
@@ -75,13 +76,18 @@ class LutMatmul:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowgenMatmul:
-    """Sums of rows ``codebooks[p, m // G] @ x[t, p]`` made unsigned, chosen by ``indices``."""
+    """Sums of rows ``codebooks[p, m // G] @ x[t, p]`` made unsigned, chosen by ``indices``.
+
+    row_bits, row_shift: rounding of the rows (`hw.golden.lookup.rows`).
+    """
 
     name: str
     x: Tensor
     codebooks: Tensor
     indices: Tensor
     group_columns: int
+    row_bits: int
+    row_shift: int
     out: Tensor
 
     @property
@@ -102,7 +108,10 @@ class RowgenMatmul:
         require(self.name, self.codebooks, (positions, groups, entries, length), "int8")
         if inputs < positions * length:
             raise VerifyError(f"{self.name}: {inputs} inputs for {positions} positions of {length}")
-        check_sums(self.name, positions * (2 * ROW_OFFSET - 1))
+        if not 0 <= self.row_shift <= EXACT_ROW_BITS - self.row_bits:
+            raise VerifyError(f"{self.name}: rows of {self.row_bits} bits are not shifted by "
+                              f"{self.row_shift}")
+        check_sums(self.name, positions * (2 * row_offset(self.row_bits) - 1))
 
     def cost(self) -> Cost:
         """One lookup for each token, position and column; the products of the rows."""
@@ -119,7 +128,8 @@ class RowgenMatmul:
         positions, length = len(codebooks), codebooks.shape[3]
         vectors = np.ascontiguousarray(x[:, :positions * length])
         shaped = vectors.reshape(len(x), positions, length)
-        return (rowgen_sums(shaped, codebooks, indices, self.group_columns),)
+        return (rowgen_sums(shaped, codebooks, indices, self.group_columns, self.row_bits,
+                            self.row_shift),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,12 +241,17 @@ def _row_sums(sizes: Ints, indices: Ints, group_columns: int) -> Ints:
     return result
 
 
-def rowgen_bounds(codebooks: Ints, indices: Ints, group_columns: int) -> Ints:
+def rowgen_bounds(
+    codebooks: Ints, indices: Ints, group_columns: int, row_bits: int = EXACT_ROW_BITS,
+    row_shift: int = 0,
+) -> Ints:
     """Largest magnitude that each column's sum of computed rows can reach, without their offsets.
 
-    Every position contributes at most 127 times the magnitudes of its centroid. codebooks: int8
-    [P, groups, c_w, v]; indices: uint8 [P, M]. Returns int64 [M].
+    Every position contributes at most 127 times the magnitudes of its centroid, rounded and
+    saturated as rows are (`hw.golden.lookup.rows`). codebooks: int8 [P, groups, c_w, v]; indices:
+    uint8 [P, M]. Returns int64 [M].
     """
-    sizes = np.abs(codebooks.astype(np.int64)).sum(axis=3) * INT8_MAX
+    exact = np.abs(codebooks.astype(np.int64)).sum(axis=3) * INT8_MAX
+    sizes = np.minimum(round_shift(exact, row_shift), row_offset(row_bits))
     bounds: Ints = _row_sums(sizes, np.ascontiguousarray(indices), group_columns)
     return bounds

@@ -23,6 +23,7 @@ from compiler.quant.quantized import (
     SimdLinear,
     same_skip,
 )
+from compiler.rounded_rows import rounding_of
 from hw.fixed import Ints, saturate16
 
 Floats = NDArray[np.float32]
@@ -191,11 +192,12 @@ class Lowering:
             ))
         elif isinstance(linear, RowgenLinear):
             x, peaks, _ = self.quantize(source, linear.input)
+            row_bits, row_shift = rounding_of(linear)
             sums = self.builder.add(RowgenMatmul(
                 name=f"{name}.rowgen", x=x,
                 codebooks=constant(f"{name}.codebooks", linear.codebooks),
                 indices=constant(f"{name}.indices", linear.indices),
-                group_columns=linear.group_columns,
+                group_columns=linear.group_columns, row_bits=row_bits, row_shift=row_shift,
                 out=Tensor(f"{name}.sums", (tokens, columns), "int32"),
             ))
         else:

@@ -17,7 +17,7 @@ from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.context import Context, Operand
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
-from hw.golden.lookup import ROW_OFFSET
+from hw.golden.lookup import row_offset
 from hw.isa import DrainMode, LutMode, Opcode, SimdMode
 
 ROUNDS_MAX = 4095
@@ -58,7 +58,7 @@ def drain_zero(zero: Ints, matmul: Matmul, config: HardwareConfig) -> Ints:
         return zero
     positions = matmul.codebooks.shape[0]
     extra = align(positions, config.positions) - positions
-    wide = zero.astype(np.int64) - extra * ROW_OFFSET
+    wide = zero.astype(np.int64) - extra * row_offset(matmul.row_bits)
     if int(wide.min()) < -(2**31):
         raise CompileError(f"{matmul.name}: {positions} positions overflow the dequantizer's zero")
     return wide.astype(np.int32)
@@ -114,6 +114,9 @@ class LinearEmitter:
             if not config.rowgen:
                 raise CompileError(f"{name}: hardware {config.name} has no row generator; use "
                                    "lut2d or simd there")
+            if matmul.row_bits != config.row_bits:
+                raise CompileError(f"{name}: rows of {matmul.row_bits} bits, hardware "
+                                   f"{config.name} computes rows of {config.row_bits}")
             length, entries = matmul.codebooks.shape[3], matmul.codebooks.shape[2]
         else:
             search = self.context.made[matmul.codes.name]
@@ -287,7 +290,8 @@ class LinearEmitter:
             blocks_per_group=group_blocks, slices=form.slices, rows_per_code=form.rows_per_code,
             record_words=form.record_words, table_words=form.table_words,
             bundle_words=form.bundle_words, index_high=form.high, operands=start, accumulator=0,
-            bank=context.bank, first=int(r0 == 0), sparse=int(sparse))
+            bank=context.bank, first=int(r0 == 0), sparse=int(sparse),
+            row_shift=matmul.row_shift if isinstance(matmul, RowgenMatmul) else 0)
 
     def emit_simd(
         self, matmul: SimdMatmul, tokens: int, tile: tuple[int, int], operand: Operand

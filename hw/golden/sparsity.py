@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from hw.fixed import Ints
-from hw.golden.lookup import ROW_OFFSET
+from hw.golden.lookup import row_offset
 
 
 def kept_positions(x: Ints, thresholds: Ints, length: int) -> Ints:
@@ -52,6 +52,6 @@ def listed_rounds(q: Ints, length: int, ports: int) -> int:
     return max(1, -(-longest // share))
 
 
-def skipped_offset(rounds: int, listed: int, positions: int) -> int:
+def skipped_offset(rounds: int, listed: int, positions: int, row_bits: int) -> int:
     """What the skipped rounds would have added to every sum: each row entry has an offset."""
-    return (rounds - listed) * positions * ROW_OFFSET
+    return (rounds - listed) * positions * row_offset(row_bits)

@@ -6,6 +6,7 @@ from amaranth.lib import data
 
 from hw.config import ROW_ENTRIES, HardwareConfig, bits_for
 from hw.errors import ConfigError
+from hw.isa import FIELDS, Opcode
 
 ENTRY_BITS = 8
 """Bits of a table entry in a row; 4-bit entries are stored packed and widened when read."""
@@ -22,7 +23,7 @@ def simd_field_bits(config: HardwareConfig) -> int:
 
     Raises ConfigError when the sum of all positions could carry into the next field.
     """
-    field = SIMD_WORD_BITS // (2 if config.rowgen else 4)
+    field = SIMD_WORD_BITS // config.adder_columns
     if config.positions * ((1 << config.entry_bits) - 1) >= 1 << field:
         raise ConfigError(
             f"sums of {config.positions} positions do not fit the {field}-bit fields of the "
@@ -72,7 +73,7 @@ def block_bits(config: HardwareConfig) -> int:
 
 def generator_cycles(config: HardwareConfig) -> int:
     """Cycles that the row generator puts between row extract and copy."""
-    return 2 if config.rowgen else 0
+    return 2 + config.rounds_rows if config.rowgen else 0
 
 
 def lane_cycles(config: HardwareConfig) -> int:
@@ -80,13 +81,16 @@ def lane_cycles(config: HardwareConfig) -> int:
     return 5 + generator_cycles(config)
 
 
-def setup_layout() -> data.StructLayout:
+def setup_layout(config: HardwareConfig) -> data.StructLayout:
     """What lanes must know about an instruction; stable while it runs.
 
     computed: rows come from codebooks. int4: table entries have 4 bits. rows_per_code: rows
-    between two codes, 0 when the operand chooses no row. index_high: as in the instruction.
+    between two codes, 0 when the operand chooses no row. index_high, row_shift: as in the
+    instruction.
     """
-    return data.StructLayout({"computed": 1, "int4": 1, "rows_per_code": 12, "index_high": 2})
+    rounding = {"row_shift": FIELDS[Opcode.LUT]["row_shift"]} if config.rounds_rows else {}
+    return data.StructLayout(
+        {"computed": 1, "int4": 1, "rows_per_code": 12, "index_high": 2} | rounding)
 
 
 def step_layout(config: HardwareConfig) -> data.StructLayout:

@@ -9,7 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import HardwareConfig
-from hw.golden.lookup import ROW_OFFSET
+from hw.golden.lookup import row_offset
 from hw.interfaces import Accumulate, MemoryRead, ReadCommand, Task
 from hw.isa import LutMode, Opcode
 from hw.register_map import SKIPPED_BITS
@@ -98,7 +98,7 @@ class LutEngine(wiring.Component):
         m.submodules.sequencer = sequencer = LookupSequencer(config)
         m.submodules.fetch = fetch = RecordFetch(config)
 
-        setup, record = Signal(layouts.setup_layout()), Signal(layouts.record_layout())
+        setup, record = Signal(layouts.setup_layout(config)), Signal(layouts.record_layout())
         low_words = task.blocks * layouts.block_words(config)
         table_words = Mux(
             task.mode == LutMode.GATHER, task.tokens * task.bundle_words, task.table_words
@@ -115,6 +115,9 @@ class LutEngine(wiring.Component):
                 task.index_high == 1, (low_words + 1) >> 1, low_words
             ))),
         ]
+
+        if config.rounds_rows:
+            m.d.sync += setup.row_shift.eq(task.row_shift)
 
         # Tags travel beside the steps; tags[n] is the one of n cycles ago.
         depth = config.positions + layouts.lane_cycles(config)
@@ -220,6 +223,7 @@ class LutEngine(wiring.Component):
     ) -> None:
         """A sparse instruction runs for the lists' rounds, with their activations and records."""
         config, task, lists = self.config, self.task.p, self.lists
+        round_offset = config.positions * row_offset(config.row_bits)
         m.submodules.sparse_fetch = records = SparseFetch(config)
         connect(m, records.place, flipped(lists.place))
         m.d.comb += [
@@ -249,7 +253,7 @@ class LutEngine(wiring.Component):
             ]
             m.d.sync += [
                 record.rounds.eq(lists.rounds),
-                self.sums.base.eq((task.rounds - lists.rounds) * (config.positions * ROW_OFFSET)),
+                self.sums.base.eq((task.rounds - lists.rounds) * round_offset),
             ]
         with m.Else():
             m.d.sync += self.sums.base.eq(0)

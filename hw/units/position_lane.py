@@ -20,8 +20,9 @@ class PositionLane(wiring.Component):
     """Adds ``lanes`` entries of this position's row to the partial sums, one step a cycle.
 
     Lanes form a chain: step and operand reach the next lane one cycle later. ``total`` follows
-    the step by ``lane_cycles`` (7 with ``rowgen``, else 5); ``partial`` is due one cycle before,
-    which is when the lane before delivers it. Buffers are read up to 3 cycles after the step.
+    the step by ``lane_cycles`` (7 with ``rowgen``, 8 where it rounds, else 5); ``partial`` is due
+    one cycle before, which is when the lane before delivers it. Buffers are read up to 3 cycles
+    after the step, those of indices one later where rows are rounded.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class PositionLane(wiring.Component):
         self.config = config
         step, sums = layouts.step_layout(config), config.lanes * layouts.simd_field_bits(config)
         super().__init__({
-            "setup": In(layouts.setup_layout()),
+            "setup": In(layouts.setup_layout(config)),
             "write": In(layouts.write_layout(config)),
             "selected": In(1),
             "step": In(step),
@@ -120,6 +121,8 @@ class PositionLane(wiring.Component):
                 copy_lanes.row.eq(row_generator.row),
                 copy_lanes.high.eq(index_buffer.high),
             ]
+            if config.rounds_rows:
+                m.d.comb += row_generator.shift.eq(setup.row_shift)
         else:
             m.d.comb += copy_lanes.row.eq(row_extract.row)
 

@@ -6,10 +6,12 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig
 from hw.golden.lookup import ROW_OFFSET
 from hw.golden.packing import INT8_OFFSET, WEIGHT_BITS
+from hw.isa import FIELDS, Opcode
 from hw.units import lookup_layouts as layouts
+from hw.units.row_rounding import RowRounding
 
 BYTE = 8
 PRODUCT_BITS = INT8_OFFSET + 16
@@ -28,12 +30,13 @@ def unpack(total: Value) -> tuple[Value, Value]:
 
 
 class RowGenerator(wiring.Component):
-    """16 row entries of 16 bits: ``codebook @ x + 2**15``, or table entries passed through.
+    """16 row entries of ``codebook @ x`` made unsigned, or table entries passed through.
 
-    One row a cycle, 2 cycles after ``en``; held until the next one. 8 v multipliers: the
-    products of two centroids share one, packed as in AMD WP486, "Deep Learning with INT8
-    Optimization on Xilinx Devices". An entry outside 0..65535 wraps around; the compiler proves
-    that none is.
+    One row a cycle, 2 cycles after ``en`` (3 with rounding); held until the next one. 8 v
+    multipliers: the products of two centroids share one, packed as in AMD WP486, "Deep Learning
+    with INT8 Optimization on Xilinx Devices". Entries of 16 bits wrap around outside 0..65535; the
+    compiler proves that none is. Narrower ones are shifted, rounded and saturated
+    (`hw.golden.lookup.rows`).
 
     Parameters
     ----------
@@ -44,12 +47,14 @@ class RowGenerator(wiring.Component):
     en, compute : In, take a row; compute it from a codebook slice
     source : In(row_source_bits): int8 [16][v], or 16 table entries of 8 bits
     x : In(int8 [v])
+    shift : In(4), stable while there are rows; only where rows are rounded
     row : Out(16 x entry_bits)
     """
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
-        super().__init__({
+        shift = {"shift": In(FIELDS[Opcode.LUT]["row_shift"])} if config.rounds_rows else {}
+        super().__init__(shift | {
             "en": In(1),
             "compute": In(1),
             "source": In(layouts.row_source_bits(config)),
@@ -66,7 +71,7 @@ class RowGenerator(wiring.Component):
         with m.If(self.en):
             m.d.sync += [compute.eq(self.compute), entries.eq(self.source)]
 
-        computed: list[Value] = []
+        dots: list[Value] = []
         for pair in range(ROW_ENTRIES // 2):
             total = Signal(PRODUCT_BITS, name=f"total_{pair}")
             products = []
@@ -82,13 +87,32 @@ class RowGenerator(wiring.Component):
                 products.append(product)
             m.d.comb += total.eq(sum(products[1:], products[0]))
             high, low = unpack(total)
-            computed += [low ^ ROW_OFFSET, high ^ ROW_OFFSET]
+            dots += [low, high]
 
+        passed = [entries.word_select(entry, layouts.ENTRY_BITS) for entry in range(ROW_ENTRIES)]
+        if self.config.rounds_rows:
+            self._round(m, en, compute, dots, passed)
+            return m
         zeros = Const(0, width - layouts.ENTRY_BITS)
-        passed = Cat(
-            Cat(entries.word_select(entry, layouts.ENTRY_BITS), zeros)
-            for entry in range(ROW_ENTRIES)
-        )
         with m.If(en):
-            m.d.sync += self.row.eq(Mux(compute, Cat(computed), passed))
+            m.d.sync += self.row.eq(Mux(compute, Cat(dot ^ ROW_OFFSET for dot in dots),
+                                        Cat(Cat(entry, zeros) for entry in passed)))
         return m
+
+    def _round(
+        self, m: Module, en: Signal, compute: Signal, dots: list[Value], passed: list[Value]
+    ) -> None:
+        """One cycle more: the dot products are kept, and rounded in the next one."""
+        exact = Signal(ROW_ENTRIES * EXACT_ROW_BITS)
+        entries = [exact.word_select(entry, EXACT_ROW_BITS) for entry in range(ROW_ENTRIES)]
+        follows, computed = Signal(), Signal()
+        m.submodules.rounding = rounding = RowRounding(self.config)
+        m.d.comb += [rounding.exact.eq(exact), rounding.shift.eq(self.shift)]
+        m.d.sync += follows.eq(en)
+        with m.If(en):
+            m.d.sync += computed.eq(compute)
+            m.d.sync += [entry.eq(Mux(compute, dot, given))
+                         for entry, dot, given in zip(entries, dots, passed, strict=True)]
+        with m.If(follows):
+            m.d.sync += self.row.eq(Mux(
+                computed, rounding.row, Cat(entry[:self.config.row_bits] for entry in entries)))

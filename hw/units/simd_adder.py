@@ -38,7 +38,7 @@ class SimdAdder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        width, fields = self.config.entry_bits, SIMD_WORD_BITS // self.field_bits
+        width, fields = self.config.entry_bits, self.config.adder_columns
         zeros = Const(0, self.field_bits - width)
         totals = []
         for word in range(self.config.lanes // fields):

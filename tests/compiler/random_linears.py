@@ -17,6 +17,7 @@ from compiler.quant.quantized import (
     SearchInput,
     SimdLinear,
 )
+from compiler.rounded_rows import rounded, rounding_of
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.golden.dequant import dequantize
@@ -111,12 +112,15 @@ def random_linear(
         entries = int(rng.integers(17, 65)) if kind == "rowgen64" else int(rng.integers(2, 17))
         shape = (positions, groups, entries, config.vector_length)
         books = rng.integers(-128, 128, shape).astype(np.int8)
-        return RowgenLinear(
+        linear = RowgenLinear(
             input=source, codebooks=books,
             indices=rng.integers(0, entries, (positions, columns), dtype=np.uint8),
             group_columns=group_columns, y_scale=1.0,
             dequantization=steps(rng, columns, -positions * ROW_OFFSET, positions << 12, True),
         )
+        if not config.rounds_rows:
+            return linear
+        return rounded(linear, config.row_bits, int(rng.integers(config.row_shift_max + 1)))
     weight_bits = 8 if kind == "w8a8" else 4
     limit = 1 << weight_bits - 1
     padded = len(source.order)
@@ -176,7 +180,7 @@ def direct(linear: QuantizedLinear, x: Ints) -> Ints:
             positions, _, _, length = linear.codebooks.shape
             vectors = np.ascontiguousarray(q[:, :positions * length])
             sums = rowgen_sums(vectors.reshape(tokens, positions, length), linear.codebooks,
-                               linear.indices, linear.group_columns)
+                               linear.indices, linear.group_columns, *rounding_of(linear))
         else:
             minima = np.zeros_like(linear.scales) if linear.minima is None else linear.minima
             sums = group_sums(q, linear.weights, linear.input.alphas, linear.scales, minima,

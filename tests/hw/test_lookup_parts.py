@@ -143,9 +143,9 @@ def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -
 
 
 @settings(max_examples=10)
-@given(seed=st.integers(0, 1000), rowgen=st.booleans())
-def test_copy_lanes_match_indexing(seed: int, rowgen: bool) -> None:
-    config = dataclasses.replace(MINI, rowgen=rowgen)
+@given(seed=st.integers(0, 1000), rowgen=st.booleans(), row_bits=st.sampled_from([8, 12, 16]))
+def test_copy_lanes_match_indexing(seed: int, rowgen: bool, row_bits: int) -> None:
+    config = dataclasses.replace(MINI, rowgen=rowgen, row_bits=row_bits)
     dut = CopyLanes(config)
     random = np.random.default_rng(seed)
 
@@ -167,11 +167,12 @@ def test_copy_lanes_match_indexing(seed: int, rowgen: bool) -> None:
     simulate(dut, bench)
 
 
-@pytest.mark.parametrize("rowgen", [False, True])
-def test_largest_sums_stay_in_their_fields(rowgen: bool) -> None:
+@pytest.mark.parametrize(("rowgen", "row_bits"), [(False, 16), (True, 16), (True, 12), (True, 8)])
+def test_largest_sums_stay_in_their_fields(rowgen: bool, row_bits: int) -> None:
     """As many largest entries as there are positions, in every second column."""
     config = dataclasses.replace(
-        MINI, rowgen=rowgen, port_bits=512, lanes=128, table_words=16, group_max=32
+        MINI, rowgen=rowgen, row_bits=row_bits, port_bits=512, lanes=128, table_words=16,
+        group_max=32
     )
     dut = SimdAdder(config)
     values = [((1 << config.entry_bits) - 1) * (lane % 2) for lane in range(config.lanes)]

@@ -60,7 +60,8 @@ def layer(
             rows[:], x[:] = -128, -127
         x[random.random((tokens, positions)) >= kept] = 0
         expected = rowgen_sums(
-            x.astype(np.int8), rows.astype(np.int8), indices.astype(np.uint8), group_columns
+            x.astype(np.int8), rows.astype(np.int8), indices.astype(np.uint8), group_columns,
+            config.row_bits, fields.get("row_shift", 0),
         )
     else:
         largest = 15 if int4 else 255
@@ -169,6 +170,42 @@ def test_instructions_accumulate_and_halves_stay_in_step() -> None:
     words, _, _ = run(MINI, [first, second, third], stall=0.3)
     expected = first.expected + second.expected + third.expected
     np.testing.assert_array_equal(words[5:9].reshape(2, -1), expected)
+
+
+@settings(max_examples=6)
+@given(
+    seed=st.integers(0, 1000), bits=st.sampled_from([8, 10, 12]), data=st.data(),
+    case=st.sampled_from(sorted(CASES)), tokens=st.integers(1, 4),
+    stall=st.sampled_from([0.0, 0.4]),
+)
+def test_rounded_rows(
+    seed: int, bits: int, data: st.DataObject, case: str, tokens: int, stall: float,
+) -> None:
+    mode, slices, int4 = CASES[case]
+    config = dataclasses.replace(MINI, row_bits=bits)
+    shift = data.draw(st.integers(0, config.row_shift_max)) if mode == LutMode.ROWGEN else 0
+    check(config, layer(config, seed, mode, 2, tokens, 3, 2, slices, int4, 2, row_shift=shift),
+          stall, seed)
+
+
+def test_rounded_rows_of_two_instructions() -> None:
+    """Each takes its own shift; sums of tables add to them."""
+    config = dataclasses.replace(TINY, row_bits=8)
+    items = [layer(config, 1, LutMode.ROWGEN, 2, 2, 2, 2, row_shift=7),
+             layer(config, 2, LutMode.ROWGEN, 1, 2, 2, 1, row_shift=2, first=0, slices=4),
+             layer(config, 3, LutMode.STREAM, 2, 2, 2, 2, first=0)]
+    words, _, _ = run(config, items, stall=0.3)
+    expected = sum(item.expected for item in items)
+    np.testing.assert_array_equal(words[5:9].reshape(2, -1), expected)
+
+
+@pytest.mark.parametrize(("port_bits", "bits", "columns"), [
+    (512, 8, 4), (512, 9, 2), (512, 16, 2), (128, 10, 4), (128, 11, 2)])
+def test_columns_of_an_adder(port_bits: int, bits: int, columns: int) -> None:
+    config = dataclasses.replace(MINI, port_bits=port_bits, lanes=128, row_bits=bits,
+                                 table_words=16, group_max=32)
+    assert config.adder_columns == columns
+    assert config.positions * ((1 << bits) - 1) < 1 << 48 // columns
 
 
 @pytest.mark.parametrize("mode", [LutMode.STREAM, LutMode.GATHER, LutMode.ROWGEN])

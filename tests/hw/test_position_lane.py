@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from hw.units.position_lane import PositionLane
 from tests.hw.lut_records import MINI, WIDE, low_first
 
 CODES, GROUPS = 3, 2
+NARROW = dataclasses.replace(MINI, name="narrow", row_bits=8)
 
 
 def join(values: Any, bits: int) -> int:
     return sum(int(value) << (bits * place) for place, value in enumerate(values))
 
 
-@pytest.mark.parametrize("config", [MINI, WIDE], ids=lambda config: str(config.name))
+@pytest.mark.parametrize("config", [MINI, WIDE, NARROW], ids=lambda config: str(config.name))
 @settings(max_examples=4)
 @given(seed=st.integers(0, 1000), int4=st.booleans())
 def test_steps_add_entries_of_the_row(config: HardwareConfig, seed: int, int4: bool) -> None:

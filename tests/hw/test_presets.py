@@ -32,6 +32,7 @@ def test_digest_ignores_the_name():
     config = load_hardware("tiny")
     assert dataclasses.replace(config, name="other").digest() == config.digest()
     assert dataclasses.replace(config, tokens_max=4).digest() != config.digest()
+    assert dataclasses.replace(config, row_bits=8).digest() != config.digest()
 
 
 def write(tmp_path, **changes):
@@ -53,6 +54,9 @@ def write(tmp_path, **changes):
     ({"port_bits": 32}, "port_bits must be 64, 128, 256 or 512, not 32"),
     ({"weight_ports": 3},
      "weight_ports must be a divisor of the 4 positions of a port word, not 3"),
+    ({"row_bits": 7}, "row_bits must be 8 to 16, not 7"),
+    ({"row_bits": 17}, "row_bits must be 8 to 16, not 17"),
+    ({"row_bits": None}, "missing key 'row_bits'"),
     ({"clock_mhz": -1}, "clock_mhz must be positive, not -1"),
     ({"clock_mhz": float("nan")}, "clock_mhz must be finite, not nan"),
     ({"clock_mhz": float("inf")}, "clock_mhz must be finite, not inf"),

@@ -45,7 +45,7 @@ def test_larger_sizes_take_more(change):
 @pytest.mark.parametrize("change", [
     {"log2_softmax": False}, {"hadamard": False}, {"token_order": False},
     {"simd": False, "log2_softmax": False},
-    {"rowgen": False}, {"l2_search": False}, {"sparse": False},
+    {"rowgen": False}, {"l2_search": False}, {"sparse": False}, {"row_bits": 8},
 ])
 def test_a_circuit_without_a_feature_takes_fewer_luts(change):
     assert total(dataclasses.replace(TINY, **change)).lut < total(TINY).lut

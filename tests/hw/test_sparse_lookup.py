@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from hw.config import HardwareConfig
 from hw.fixed import Ints
-from hw.golden.lookup import ROW_OFFSET
 from hw.golden.sparsity import (
     drop_positions,
     kept_positions,
@@ -53,7 +52,8 @@ def test_lists_by_hand() -> None:
     lists = listed_records(q, 2, 2)
     assert [list(records) for records in lists] == [[0, 3, 6, 7], [0, 7]]
     assert listed_rounds(q, 2, 2) == 2
-    assert skipped_offset(4, 2, 4) == 8 * ROW_OFFSET
+    assert skipped_offset(4, 2, 4, 16) == 8 << 15
+    assert skipped_offset(4, 2, 4, 8) == 8 << 7
     assert listed_rounds(np.zeros((3, 8), np.int8), 2, 2) == 1
 
 
@@ -157,14 +157,15 @@ def test_lists_equal_golden(
     seed=st.integers(0, 1000), rounds=st.integers(1, 6), blocks=st.integers(1, 4),
     blocks_per_group=st.integers(1, 4), slices=st.sampled_from([1, 4]),
     config=st.sampled_from(CONFIGS), kept=st.sampled_from([0.0, 0.3, 0.8, 1.0]),
-    stall=st.sampled_from([0.0, 0.5]),
+    stall=st.sampled_from([0.0, 0.5]), row_bits=st.sampled_from([8, 16]),
 )
 def test_sparse_sums_equal_dense_ones(
     seed: int, rounds: int, blocks: int, blocks_per_group: int, slices: int,
-    config: HardwareConfig, kept: float, stall: float,
+    config: HardwareConfig, kept: float, stall: float, row_bits: int,
 ) -> None:
+    config = dataclasses.replace(config, row_bits=row_bits)
     item = layer(config, seed, LutMode.ROWGEN, rounds, 1, blocks, blocks_per_group, slices,
-                 kept=kept, sparse=1)
+                 kept=kept, sparse=1, row_shift=config.row_shift_max // 2)
     counts = check(config, item, stall, seed)
     first = item.fields["operands"]
     words = b"".join(item.operands[first + r].to_bytes(config.word_elements, "little")
