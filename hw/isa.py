@@ -161,8 +161,9 @@ FIELDS: dict[Opcode, dict[str, int]] = {
         "shift": 5, "add": 1, "direct": 1,
     },
     Opcode.APPEND: {
-        "address": 32, "port_stride": 24, "offset": 24, "tokens": 8, "words": 12, "source": 16,
-        "stride": 12, "slot": 12, "group_rounds": 8, "group_words": 24, "transpose": 1,
+        "address": 32, "port_stride": 24, "offset": 24, "tokens": 8, "heads": 8, "words": 12,
+        "source": 16, "stride": 12, "head_stride": 12, "cache_stride": 24, "slot": 12,
+        "group_rounds": 8, "group_words": 24, "transpose": 1,
     },
     Opcode.NORM: {
         "address": 32, "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12,

@@ -128,7 +128,9 @@ def memory_bytes(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
         return LINE_BYTES + words * NORM_WORDS * port
     if opcode == Opcode.APPEND:
         extent = append_extent(fields, config)
-        return extent.last_port * fields["port_stride"] * LINE_BYTES + extent.last
+        lines = (extent.last_port * fields["port_stride"]
+                 + (fields["heads"] - 1) * fields["cache_stride"])
+        return lines * LINE_BYTES + extent.last
     if opcode in (Opcode.LUT, Opcode.SIMD):
         stride = (config.weight_ports - 1) * fields["port_stride"] * LINE_BYTES
         return stride + port_region(opcode, fields, config)
@@ -184,19 +186,24 @@ def gather(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Acces
     return result
 
 
-def byte_lines(write: bool, first: int, last: int, rows: int = 1, stride: int = 0) -> Access:
+def byte_lines(
+    write: bool, first: int, last: int, rows: int = 1, stride: int = 0, outer: int = 1,
+    outer_stride: int = 0,
+) -> Access:
     """Lines of bytes ``first..last-1``; rows are ``stride`` lines apart."""
     line = first // LINE_BYTES
-    return Access(Space.MEMORY, write, line, -(-last // LINE_BYTES) - line, rows, stride)
+    return Access(Space.MEMORY, write, line, -(-last // LINE_BYTES) - line, rows, stride, outer,
+                  outer_stride)
 
 
 def append(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access]:
-    """APPEND; whole lines between the first and the last byte of each port's region."""
+    """APPEND; whole lines between the first and the last byte of each head's and port's region."""
     extent, stride = append_extent(fields, config), fields["port_stride"]
     base = (fields["address"] + extent.first_port * stride) * LINE_BYTES
     return [
         byte_lines(True, base + extent.first, base + extent.last,
-                   extent.last_port - extent.first_port + 1, stride),
+                   extent.last_port - extent.first_port + 1, stride, fields["heads"],
+                   fields["cache_stride"]),
         two_levels(False, fields, "source", fields["words"]),
     ]
 

@@ -79,6 +79,13 @@ def cache_regions(decoder: QuantizedDecoder) -> dict[str, WeightFormat]:
     return regions
 
 
+def head_stride(decoder: QuantizedDecoder) -> int:
+    """Lines from a region of a head's cache to that of the next head."""
+    parts = len(value_blocks(decoder))
+    lines = key_format(decoder).port_stride + parts * value_format(decoder).port_stride
+    return lines * decoder.hardware.weight_ports
+
+
 def empty_cache(form: WeightFormat) -> bytes:
     """A cache region without tokens: int8 zeros with scales of 1."""
     columns = form.blocks * form.config.lanes

@@ -22,6 +22,7 @@ from compiler.lower.attention import (
     SHARED,
     AttentionStages,
     Span,
+    head_stride,
     key_format,
     value_blocks,
     value_format,
@@ -300,34 +301,32 @@ class LayerEmitter:
             head_stride=0, length_bits=rotation.length_bits, shift=rotation.shift)
 
     def append(self, span: Span) -> None:
-        """Keys and values into the cache, head by head."""
+        """Keys and values of all heads into the cache."""
         config, head_words = self.config, self.decoder.head_words
         keys, values = key_format(self.decoder), value_format(self.decoder)
-        key_stride, key_words = keys.port_stride, keys.group_bytes // config.port_bytes
-        value_stride, value_words = values.port_stride, values.group_bytes // config.port_bytes
-        blocks = value_blocks(self.decoder)
-        for head in range(self.decoder.architecture.kv_heads):
-            place = self.context.places["k.y"]
-            for first, end in cuts(span, config.lanes):
-                block, slot = divmod(span.position + first, config.lanes)
+        key_words, value_words = (
+            form.group_bytes // config.port_bytes for form in (keys, values))
+        place = self.context.places["k.y"]
+        common = {"heads": self.decoder.architecture.kv_heads, "head_stride": head_words,
+                  "cache_stride": head_stride(self.decoder)}
+        for first, end in cuts(span, config.lanes):
+            block, slot = divmod(span.position + first, config.lanes)
+            self.context.emit(
+                Opcode.APPEND, "k.append", f"{CACHE}keys.0", **common,
+                port_stride=keys.port_stride, slot=slot, tokens=end - first,
+                offset=block * keys.groups * key_words, words=head_words,
+                source=place.start + first * place.stride, stride=place.stride,
+                group_rounds=keys.group_rounds, group_words=key_words, transpose=0)
+        place = self.context.places["v.y"]
+        for part, (w0, w1) in enumerate(value_blocks(self.decoder)):
+            for first, end in cuts(span, config.group_max):
+                group, slot = divmod(span.position + first, config.group_max)
                 self.context.emit(
-                    Opcode.APPEND, f"k.append.{head}", f"{CACHE}keys.{head}",
-                    port_stride=key_stride, slot=slot, tokens=end - first,
-                    offset=block * keys.groups * key_words,
-                    words=head_words, source=place.start + first * place.stride + head * head_words,
-                    stride=place.stride, group_rounds=keys.group_rounds,
-                    group_words=key_words, transpose=0)
-            place = self.context.places["v.y"]
-            for part, (w0, w1) in enumerate(blocks):
-                for first, end in cuts(span, config.group_max):
-                    group, slot = divmod(span.position + first, config.group_max)
-                    self.context.emit(
-                        Opcode.APPEND, f"v.append.{head}", f"{CACHE}values.{head}.{part}",
-                        port_stride=value_stride, slot=slot, tokens=end - first,
-                        offset=group * value_words, words=w1 - w0,
-                        source=place.start + first * place.stride + head * head_words + w0,
-                        stride=place.stride, group_rounds=values.group_rounds,
-                        group_words=value_words, transpose=1)
+                    Opcode.APPEND, "v.append", f"{CACHE}values.0.{part}", **common,
+                    port_stride=values.port_stride, slot=slot, tokens=end - first,
+                    offset=group * value_words, words=w1 - w0,
+                    source=place.start + first * place.stride + w0, stride=place.stride,
+                    group_rounds=values.group_rounds, group_words=value_words, transpose=1)
 
     def attention_stages(self, span: Span) -> AttentionStages:
         """Attention's own room, and that of its results."""

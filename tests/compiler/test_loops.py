@@ -182,7 +182,8 @@ def test_every_head_of_the_cache_is_for_itself():
     def append(head, transpose, slot):
         return Opcode.APPEND, {
             **dict.fromkeys(FIELDS[Opcode.APPEND], 0), "address": head * size,
-            "port_stride": form.port_stride, "tokens": 3, "words": 2, "stride": 2, "slot": slot,
+            "port_stride": form.port_stride, "tokens": 3, "heads": 1, "words": 2, "stride": 2,
+            "slot": slot,
             "group_rounds": 2, "group_words": form.group_bytes // TINY.port_bytes,
             "transpose": transpose}
 
