@@ -86,12 +86,16 @@ class StructureBuilder:
             columns = columns // architecture.head_width * self.stride
         return columns, architecture.heads * self.stride if linear == "o" else inputs
 
-    def dequantization(self, columns: int, token_scale: bool) -> Dequantization:
-        """Parameters under which sums saturate rather than vanish."""
+    def dequantization(
+        self, name: str, columns: int, token_scale: bool, group_columns: int = 0
+    ) -> Dequantization:
+        """Parameters under which sums saturate rather than vanish; each group has a zero."""
+        biased = name != "head" and self.architecture.has_bias(name)
+        low, high = (1, 99) if biased else (0, 0)
+        groups = np.arange(columns, dtype=np.int32) // (group_columns or columns)
         return Dequantization(
-            zero=self.numbers(0, 0, np.int32, (columns,)),
-            multiplier=self.numbers(1 << 12, 1 << 14, np.int16, (columns,)),
-            bias=self.numbers(1, 99, np.int16, (columns,)), shift1=0, shift2=4,
+            zero=groups, multiplier=self.numbers(1 << 12, 1 << 14, np.int16, (columns,)),
+            bias=self.numbers(low, high, np.int16, (columns,)), shift1=0, shift2=4,
             token_scale=token_scale)
 
     def source(self, scheme: Scheme, inputs: int) -> SearchInput | IntegerInput:
@@ -115,11 +119,12 @@ class StructureBuilder:
             order=np.where(places < inputs, places, -1), bits=bits, skip=skip)
 
     def linear(
-        self, scheme: Scheme, columns: int, source: SearchInput | IntegerInput
+        self, name: str, scheme: Scheme, columns: int, source: SearchInput | IntegerInput
     ) -> QuantizedLinear:
         """A linear of a scheme on its input."""
-        numbers, token_scale = self.numbers, not isinstance(scheme, Lut2dScheme)
-        dequantization = self.dequantization(columns, token_scale)
+        numbers = self.numbers
+        searched = scheme.group_columns if isinstance(scheme, Lut2dScheme) else 0
+        dequantization = self.dequantization(name, columns, not searched, searched)
         if isinstance(scheme, SimdScheme):
             assert isinstance(source, IntegerInput)
             inputs, most = len(source.order), (1 << (scheme.weight_bits - 1)) - 1
@@ -162,7 +167,7 @@ class StructureBuilder:
             key = INPUT_OF[name], input_of(scheme)
             if key not in made:
                 made[key] = self.source(scheme, inputs)
-            result[name] = self.linear(scheme, columns, made[key])
+            result[name] = self.linear(name, scheme, columns, made[key])
         return result
 
     def norm(self, width: int, center: bool) -> NormParameters:
@@ -201,7 +206,7 @@ class StructureBuilder:
         rescale = Rescale(multiplier=1 << 13, shift1=0, shift2=24)
         by_head = [rescale] * architecture.kv_heads
         head_norm = self.norm(architecture.head_width, False) if architecture.qk_norm else None
-        low = {name: self.dequantization(len(linears[name].dequantization.zero), True)
+        low = {name: self.dequantization(name, len(linears[name].dequantization.zero), True)
                for name in RULED if name in linears}
         self.layers[key] = layer = QuantizedLayer(
             attention_norm=self.norm(architecture.width, center),
@@ -219,7 +224,7 @@ class StructureBuilder:
         hardware = self.hardware
         scheme = SimdScheme(name="head", weight_bits=HEAD_BITS, act_bits=8,
                             group=min(GROUP, hardware.group_max))
-        made = self.linear(scheme, self.architecture.vocabulary,
+        made = self.linear("head", scheme, self.architecture.vocabulary,
                            self.source(scheme, self.architecture.width))
         assert isinstance(made, SimdLinear)
         return made

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.image.cache import append_extent
-from compiler.image.layout import FUNCTION_BYTES, NORM_WORDS, PARAMETER_WORDS, align
+from compiler.image.layout import FUNCTION_BYTES, NORM_WORDS, align, parameter_words
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
 from hw.config import HardwareConfig
@@ -121,7 +121,7 @@ def memory_bytes(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
         factors = align((fields["rounds"] * config.chunks_per_word + 1) // 2, port)
         return factors + (fields["rounds"] * port if fields.get("thresholds") else 0)
     if opcode == Opcode.DRAIN:
-        return LINE_BYTES + (1 if fields["uniform"] else words) * PARAMETER_WORDS * port
+        return LINE_BYTES + port * parameter_words(words, fields["uniform"], fields["compact"])
     if opcode == Opcode.ACTIVATE:
         return FUNCTION_BYTES
     if opcode == Opcode.NORM:

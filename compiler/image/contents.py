@@ -66,7 +66,8 @@ class ContentCheck:
                 raise VerifyError(f"{where}: sums reach {bank[words].max()}, more than the 32-bit "
                                   "accumulator holds")
         elif opcode in (Opcode.DRAIN, Opcode.ACTIVATE, Opcode.NORM):
-            key = opcode, fields["address"], fields["words"], fields.get("uniform")
+            key = (opcode, fields["address"], fields["words"], fields.get("uniform"),
+                   fields.get("compact"))
             if key not in self.proved:
                 self.parameters(where, opcode, fields)
                 self.proved[key] = 0
@@ -92,7 +93,8 @@ class ContentCheck:
         """Header lines: shifts; multipliers are not negative."""
         data, words = self.region(opcode, fields), fields["words"]
         if opcode == Opcode.DRAIN:
-            drain = unpack_parameters(data, words, self.config, bool(fields["uniform"]))
+            drain = unpack_parameters(data, words, self.config, bool(fields["uniform"]),
+                                      bool(fields["compact"]))
             shifts = max(drain.shift1, drain.shift2)
             if drain.bias_shift > BIAS_SHIFT_MAX:
                 raise VerifyError(f"{where}: bias shift {drain.bias_shift} exceeds "

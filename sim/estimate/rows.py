@@ -8,6 +8,7 @@ import numpy as np
 
 from compiler.image.access import row_count
 from compiler.image.cache import append_addresses, burst_words, token_bundles
+from compiler.image.layout import PARAMETER_WORDS
 from compiler.image.program import Instruction
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
@@ -88,9 +89,13 @@ def _simd(fields: Fields, config: HardwareConfig) -> dict[int, int]:
 
 
 def _drain(fields: Fields, config: HardwareConfig) -> dict[int, int]:
-    """WORDS: vector words; ROWS; MODE: of the instruction; PASS: uniform; EXTRA: ordered."""
+    """WORDS: vector words; ROWS; MODE: of the instruction; PASS: uniform; EXTRA: ordered.
+
+    STEPS: port words of parameters of a vector word behind the first.
+    """
     return {WORDS: fields["words"], ROWS: row_count(fields), MODE: fields["mode"],
-            PASS: fields["uniform"], EXTRA: fields["ordered"]}
+            PASS: fields["uniform"], EXTRA: fields["ordered"],
+            STEPS: 1 if fields["compact"] else PARAMETER_WORDS}
 
 
 def _activate(fields: Fields, config: HardwareConfig) -> dict[int, int]:

@@ -86,8 +86,8 @@ def aux_words(row: Ints, machine: Ints) -> int:
     """Port words of the one command of an instruction."""
     opcode = row[row_of.OPCODE]
     if opcode == DRAIN:
-        groups = 1 if row[row_of.PASS] else row[row_of.WORDS]
-        return int(machine[of.HEADER] + PARAMETER_WORDS * groups)
+        behind = 0 if row[row_of.PASS] else row[row_of.WORDS] - 1
+        return int(machine[of.HEADER] + PARAMETER_WORDS + behind * row[row_of.STEPS])
     if opcode == ACTIVATE:
         return int(machine[of.HEADER] + machine[of.TABLE_WORDS])
     if opcode == NORM:

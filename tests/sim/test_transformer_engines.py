@@ -192,16 +192,17 @@ def drain_fields(**values):
 
 
 @settings(max_examples=15)
-@given(seeds, st.integers(1, 2), st.integers(1, 3), st.booleans(), st.booleans())
-def test_drain_rows_of_heads(seed, tokens, heads, uniform, wide):
+@given(seeds, st.integers(1, 2), st.integers(1, 3), st.booleans(), st.booleans(), st.booleans())
+def test_drain_rows_of_heads(seed, tokens, heads, uniform, compact, wide):
     rng = np.random.default_rng(seed)
     machine = machine_of(rng)
     count = N if uniform else 5 * N
-    zero, multiplier, bias = (rng.integers(-999, 999, count), rng.integers(0, 999, count),
-                              rng.integers(-99, 99, count))
+    shared = N if compact else count
+    zero, multiplier, bias = (rng.integers(-999, 999, shared), rng.integers(0, 999, count),
+                              rng.integers(-99, 99, shared))
     put(machine, 0, layout.pack_parameters(zero, multiplier, bias, count // N, TINY, shift1=8,
-                                           shift2=11, bias_shift=4))
-    fields = drain_fields(tokens=tokens, heads=heads, uniform=int(uniform),
+                                           shift2=11, bias_shift=4, compact=compact))
+    fields = drain_fields(tokens=tokens, heads=heads, uniform=int(uniform), compact=int(compact),
                           mode=int(DrainMode.RESIDUAL if wide else DrainMode.VECTOR))
     rows = tokens * heads
     step = 2 if wide else 1
