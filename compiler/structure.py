@@ -46,7 +46,7 @@ from compiler.rotation import hidden_length
 from compiler.rounded_rows import INT8_MAX, least_shift, rounded
 from hw.config import EXACT_ROW_BITS, HardwareConfig
 from hw.fixed import Ints
-from hw.golden.lookup import ROW_OFFSET
+from hw.golden.lookup import row_offset
 
 Numbers = Callable[[int, int, type, tuple[int, ...]], Ints]
 """Whole numbers from a lowest to a highest, of a type and a shape."""
@@ -93,12 +93,16 @@ class StructureBuilder:
             columns = columns // architecture.head_width * self.stride
         return columns, architecture.heads * self.stride if linear == "o" else inputs
 
-    def dequantization(self, columns: int, token_scale: bool, zero: int = 0) -> Dequantization:
-        """Parameters under which sums saturate rather than vanish."""
+    def dequantization(
+        self, name: str, columns: int, token_scale: bool, zero: int = 0, group_columns: int = 0
+    ) -> Dequantization:
+        """Parameters under which sums saturate rather than vanish; each group has a zero."""
+        biased = name != "head" and self.architecture.has_bias(name)
+        low, high = (1, 99) if biased else (0, 0)
+        groups = np.arange(columns, dtype=np.int32) // (group_columns or columns)
         return Dequantization(
-            zero=self.numbers(zero, zero, np.int32, (columns,)),
-            multiplier=self.numbers(1 << 12, 1 << 14, np.int16, (columns,)),
-            bias=self.numbers(1, 99, np.int16, (columns,)), shift1=0, shift2=4,
+            zero=zero + groups, multiplier=self.numbers(1 << 12, 1 << 14, np.int16, (columns,)),
+            bias=self.numbers(low, high, np.int16, (columns,)), shift1=0, shift2=4,
             token_scale=token_scale)
 
     def source(self, scheme: Scheme, inputs: int) -> SearchInput | IntegerInput:
@@ -122,14 +126,16 @@ class StructureBuilder:
             order=np.where(places < inputs, places, -1), bits=bits, skip=skip)
 
     def linear(
-        self, scheme: Scheme, columns: int, source: SearchInput | IntegerInput
+        self, name: str, scheme: Scheme, columns: int, source: SearchInput | IntegerInput
     ) -> QuantizedLinear:
         """A linear of a scheme on its input."""
-        numbers, token_scale, zero = self.numbers, not isinstance(scheme, Lut2dScheme), 0
+        numbers, zero = self.numbers, 0
+        searched = scheme.group_columns if isinstance(scheme, Lut2dScheme) else 0
         if isinstance(scheme, RowgenScheme):
             assert isinstance(source, IntegerInput)
-            zero = -ROW_OFFSET * -(-len(source.order) // scheme.vector_length)
-        dequantization = self.dequantization(columns, token_scale, zero)
+            positions = -(-len(source.order) // scheme.vector_length)
+            zero = -row_offset(self.hardware.row_bits) * positions
+        dequantization = self.dequantization(name, columns, not searched, zero, searched)
         if isinstance(scheme, SimdScheme):
             assert isinstance(source, IntegerInput)
             inputs, most = len(source.order), (1 << (scheme.weight_bits - 1)) - 1
@@ -178,7 +184,7 @@ class StructureBuilder:
             key = INPUT_OF[name], input_of(scheme)
             if key not in made:
                 made[key] = self.source(scheme, inputs)
-            result[name] = self.linear(scheme, columns, made[key])
+            result[name] = self.linear(name, scheme, columns, made[key])
         return result
 
     def norm(self, width: int, center: bool) -> NormParameters:
@@ -217,7 +223,7 @@ class StructureBuilder:
         rescale = Rescale(multiplier=1 << 13, shift1=0, shift2=24)
         by_head, log2 = [rescale] * architecture.kv_heads, self.scheme.softmax == "log2"
         head_norm = self.norm(architecture.head_width, False) if architecture.qk_norm else None
-        low = {name: self.dequantization(len(linears[name].dequantization.zero), True)
+        low = {name: self.dequantization(name, len(linears[name].dequantization.zero), True)
                for name in RULED if name in linears}
         self.layers[key] = layer = QuantizedLayer(
             attention_norm=self.norm(architecture.width, center),
@@ -235,7 +241,7 @@ class StructureBuilder:
         hardware = self.hardware
         scheme = SimdScheme(name="head", weight_bits=HEAD_BITS, act_bits=8,
                             group=min(GROUP, hardware.group_max))
-        made = self.linear(scheme, self.architecture.vocabulary,
+        made = self.linear("head", scheme, self.architecture.vocabulary,
                            self.source(scheme, self.architecture.width))
         assert isinstance(made, SimdLinear)
         return made

@@ -7,12 +7,14 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
 from hw.config import HardwareConfig
-from hw.isa import Opcode, fields_of
+from hw.isa import INSTRUCTION_BITS, Opcode, fields_of
 
 ADDRESS_BITS = 40
 """Byte addresses on the AXI4 ports."""
 COUNT_BITS = 24
 """Port words of one external read."""
+STORE_COUNT_BITS = 4
+"""Counts instructions of the store engine, of which fewer than half as many are under way."""
 
 
 def task_layout(opcode: Opcode) -> data.StructLayout:
@@ -23,6 +25,13 @@ def task_layout(opcode: Opcode) -> data.StructLayout:
 def Task(opcode: Opcode) -> stream.Signature:
     """Instructions for an engine: valid while one runs, ready in the cycle that completes it."""
     return stream.Signature(task_layout(opcode))
+
+
+def Ahead() -> stream.Signature:
+    """Linear instructions ahead of their start; ``stores``: those of the store engine before."""
+    return stream.Signature(data.StructLayout({
+        "instruction": INSTRUCTION_BITS, "stores": STORE_COUNT_BITS,
+    }))
 
 
 def ReadCommand() -> stream.Signature:

@@ -155,7 +155,7 @@ FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.DRAIN: {
         "address": 32, "tokens": 8, "heads": 8, "blocks": 8, "words": 12, "accumulator": 12,
         "bank": 1, "destination": 16, "stride": 12, "head_stride": 12, "mode": 2, "uniform": 1,
-        "fresh": 1, "column": 24, "token_scale": 1, "scales": 8, **ORDERED,
+        "compact": 1, "fresh": 1, "column": 24, "token_scale": 1, "scales": 8, **ORDERED,
     },
     Opcode.ACTIVATE: {
         "address": 32, "tokens": 8, "words": 12, "source": 16, "factor": 16, "destination": 16,
@@ -167,8 +167,9 @@ FIELDS: dict[Opcode, dict[str, int]] = {
         "shift": 5, "add": 1, "direct": 1,
     },
     Opcode.APPEND: {
-        "address": 32, "port_stride": 24, "offset": 24, "tokens": 8, "words": 12, "source": 16,
-        "stride": 12, "slot": 12, "group_rounds": 8, "group_words": 24, "transpose": 1,
+        "address": 32, "port_stride": 24, "offset": 24, "tokens": 8, "heads": 8, "words": 12,
+        "source": 16, "stride": 12, "head_stride": 12, "cache_stride": 24, "slot": 12,
+        "group_rounds": 8, "group_words": 24, "transpose": 1,
     },
     Opcode.NORM: {
         "address": 32, "tokens": 8, "heads": 8, "words": 12, "source": 16, "stride": 12,

@@ -315,6 +315,7 @@ class Accelerator(wiring.Component):
         m.submodules.registers = registers = Registers(config, counters(config))
         connect(m, fetch.instructions, dispatcher.instructions)
         connect(m, dispatcher.ahead, prefetch.ahead)
+        m.d.comb += prefetch.stored.eq(dispatcher.stored)
         linear = dispatcher.tasks[Engine.LINEAR]
         m.d.comb += [
             prefetch.running.eq(linear.valid),

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.image.access import operand_rows, row_count
-from compiler.image.cache import append_addresses, token_bundles, write_elements
+from compiler.image.cache import (
+    append_addresses,
+    burst_words,
+    token_bundles,
+    write_elements,
+    write_stride,
+)
 from compiler.image.layout import (
     unpack_centroids,
     unpack_factors,
@@ -73,26 +79,32 @@ def gather(stores: Stores, fields: Fields) -> None:
 
 
 def append(stores: Stores, fields: Fields) -> None:
-    """Keys or values into the cache, in single words with byte strobes."""
-    config, words = stores.config, fields["words"]
-    rows = stores.vector[stores.rows(fields, "source", words)].reshape(fields["tokens"], -1)
+    """Keys or values into the cache, with byte strobes; words between two writes have none."""
+    config, words, heads = stores.config, fields["words"], fields["heads"]
+    rows = stores.vector[stores.rows(fields, "source", words)]
+    rows = rows.reshape(fields["tokens"], heads, -1).swapaxes(0, 1)
     q = cache_quantize(rows).view(np.uint8)
     address = append_addresses(fields, config)
     write(stores, int(address.max()), 1)
     stores.memory[address] = q
     if not stores.record:
         return
-    bundles = token_bundles(fields, config)
-    place = address.reshape(len(address), -1, write_elements(fields, config))
-    bundle = np.repeat(np.arange(len(bundles)), bundles)[:, None, None]
-    beat = bundle * place.shape[1] + np.arange(place.shape[1])[:, None]
-    byte = place % config.port_bytes
-    first = np.zeros(len(bundles) * place.shape[1], np.int64)
-    first[beat] = (place - byte)[..., :1]
-    data = np.zeros((len(first), config.port_bytes), np.uint8)
+    bundles, beats = token_bundles(fields, config), burst_words(fields, config)
+    place = address.reshape(*address.shape[:2], words, -1, write_elements(fields, config))
+    q = q.reshape(place.shape)
+    bundle = np.repeat(np.arange(len(bundles)), bundles)[:, None]
+    head = np.arange(heads)[:, None, None]
+    burst = (head * len(bundles) + bundle) * words + np.arange(words)
+    start = np.zeros(heads * len(bundles) * words, np.int64)
+    start[burst] = place[..., 0, 0] // config.port_bytes * config.port_bytes
+    write_beats = np.arange(place.shape[3]) * write_stride(fields, config)
+    beat = (burst[..., None] * beats + write_beats)[..., None]
+    data = np.zeros((len(start) * beats, config.port_bytes), np.uint8)
     strobes = np.zeros_like(data)
-    data[beat, byte], strobes[beat, byte] = q.reshape(place.shape), 1
-    stores.emit("store", first, data, np.repeat(strobes, 2, axis=1))
+    byte = place % config.port_bytes
+    data[beat, byte], strobes[beat, byte] = q, 1
+    stores.emit("store", start[:, None] + np.arange(beats) * config.port_bytes, data,
+                np.repeat(strobes, 2, axis=1))
 
 
 def search(stores: Stores, fields: Fields) -> None:

@@ -104,10 +104,10 @@ def simd(stores: Stores, fields: Fields) -> None:
 def drain(stores: Stores, fields: Fields) -> None:
     """Accumulator to vector memory, to the residual, or to the largest logit."""
     rows, words, blocks = row_count(fields), fields["words"], fields["blocks"]
-    config, uniform = stores.config, bool(fields["uniform"])
+    config, uniform, compact = stores.config, bool(fields["uniform"]), bool(fields["compact"])
     table = stores.constant(
-        Opcode.DRAIN, fields, ("words", "uniform"),
-        lambda data: unpack_parameters(data, words, config, uniform))
+        Opcode.DRAIN, fields, ("words", "uniform", "compact"),
+        lambda data: unpack_parameters(data, words, config, uniform, compact))
     first = fields["accumulator"] + np.arange(rows * blocks)
     sums = stores.accumulator[fields["bank"]][first].reshape(rows, -1)
     columns = words * config.word_elements

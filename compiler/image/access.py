@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.image.cache import append_extent
-from compiler.image.layout import FUNCTION_BYTES, NORM_WORDS, PARAMETER_WORDS, align
+from compiler.image.layout import FUNCTION_BYTES, NORM_WORDS, align, parameter_words
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
 from hw.config import HardwareConfig
@@ -121,14 +121,16 @@ def memory_bytes(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
         factors = align((fields["rounds"] * config.chunks_per_word + 1) // 2, port)
         return factors + (fields["rounds"] * port if fields.get("thresholds") else 0)
     if opcode == Opcode.DRAIN:
-        return LINE_BYTES + (1 if fields["uniform"] else words) * PARAMETER_WORDS * port
+        return LINE_BYTES + port * parameter_words(words, fields["uniform"], fields["compact"])
     if opcode == Opcode.ACTIVATE:
         return FUNCTION_BYTES
     if opcode == Opcode.NORM:
         return LINE_BYTES + words * NORM_WORDS * port
     if opcode == Opcode.APPEND:
         extent = append_extent(fields, config)
-        return extent.last_port * fields["port_stride"] * LINE_BYTES + extent.last
+        lines = (extent.last_port * fields["port_stride"]
+                 + (fields["heads"] - 1) * fields["cache_stride"])
+        return lines * LINE_BYTES + extent.last
     if opcode in (Opcode.LUT, Opcode.SIMD):
         stride = (config.weight_ports - 1) * fields["port_stride"] * LINE_BYTES
         return stride + port_region(opcode, fields, config)
@@ -184,19 +186,24 @@ def gather(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Acces
     return result
 
 
-def byte_lines(write: bool, first: int, last: int, rows: int = 1, stride: int = 0) -> Access:
+def byte_lines(
+    write: bool, first: int, last: int, rows: int = 1, stride: int = 0, outer: int = 1,
+    outer_stride: int = 0,
+) -> Access:
     """Lines of bytes ``first..last-1``; rows are ``stride`` lines apart."""
     line = first // LINE_BYTES
-    return Access(Space.MEMORY, write, line, -(-last // LINE_BYTES) - line, rows, stride)
+    return Access(Space.MEMORY, write, line, -(-last // LINE_BYTES) - line, rows, stride, outer,
+                  outer_stride)
 
 
 def append(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access]:
-    """APPEND; whole lines between the first and the last byte of each port's region."""
+    """APPEND; whole lines between the first and the last byte of each head's and port's region."""
     extent, stride = append_extent(fields, config), fields["port_stride"]
     base = (fields["address"] + extent.first_port * stride) * LINE_BYTES
     return [
         byte_lines(True, base + extent.first, base + extent.last,
-                   extent.last_port - extent.first_port + 1, stride),
+                   extent.last_port - extent.first_port + 1, stride, fields["heads"],
+                   fields["cache_stride"]),
         two_levels(False, fields, "source", fields["words"]),
     ]
 

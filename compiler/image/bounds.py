@@ -20,7 +20,8 @@ from hw.units.row_limits import norm_words_max, rope_words_max
 COUNTS = ("tokens", "heads", "rounds", "words", "blocks", "blocks_per_group", "slices",
           "group_rounds", "record_words")
 EMBED_SHIFT_MAX = 16
-MANY_ROWS = (Opcode.NORM, Opcode.ROPE, Opcode.HADAMARD, Opcode.GATHER, Opcode.SOFTMAX)
+MANY_ROWS = (Opcode.NORM, Opcode.ROPE, Opcode.HADAMARD, Opcode.GATHER, Opcode.SOFTMAX,
+             Opcode.APPEND)
 """Opcodes whose rows only the stores limit."""
 
 

@@ -16,9 +16,10 @@ Fields = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Extent:
-    """Weight ports whose regions an APPEND writes, and the bytes ``first..last-1`` of each.
+    """Weight ports whose regions an APPEND writes of a head, bytes ``first..last-1`` of each.
 
-    Bytes count from ``address``; every write of a port lies between them.
+    Bytes count from ``address``, in the first head's region; every write of a port lies between
+    them.
     """
 
     first_port: int
@@ -54,8 +55,9 @@ def append_extent(fields: Fields, config: HardwareConfig) -> Extent:
 
 
 def append_addresses(fields: Fields, config: HardwareConfig) -> Ints:
-    """Byte address of every element: int64 [tokens, words * word_elements]."""
+    """Byte address of every element: int64 [heads, tokens, words * word_elements]."""
     depth, columns = config.simd_depth, config.port_columns
+    head = np.arange(fields["heads"])[:, None, None]
     token = fields["slot"] + np.arange(fields["tokens"])[:, None]
     element = np.arange(fields["words"] * config.word_elements)
     if fields["transpose"]:
@@ -67,8 +69,8 @@ def append_addresses(fields: Fields, config: HardwareConfig) -> Ints:
             element // depth, fields["group_rounds"] * config.chunks_per_word)
         within = group * fields["group_words"] * config.port_bytes + element % depth
         within = within + (chunk * columns + column) * depth
-    start = (fields["address"] + port * fields["port_stride"]) * LINE_BYTES
-    result: Ints = (start + base_bytes(fields, config) + within).astype(np.int64)
+    line = fields["address"] + head * fields["cache_stride"] + port * fields["port_stride"]
+    result: Ints = (line * LINE_BYTES + base_bytes(fields, config) + within).astype(np.int64)
     return result
 
 
@@ -76,6 +78,18 @@ def write_elements(fields: Fields, config: HardwareConfig) -> int:
     """Elements of a token in one write: a chunk of a key, or the values that share a port word."""
     depth = config.simd_depth
     return config.port_bytes // depth if fields["transpose"] else depth
+
+
+def write_stride(fields: Fields, config: HardwareConfig) -> int:
+    """Port words from one write of a vector word to the next: those between have no strobes."""
+    words = config.port_columns * config.simd_depth // config.port_bytes
+    return 1 if fields["transpose"] else words
+
+
+def burst_words(fields: Fields, config: HardwareConfig) -> int:
+    """Port words of one command: from the first to the last write of a vector word."""
+    writes = config.word_elements // write_elements(fields, config)
+    return (writes - 1) * write_stride(fields, config) + 1
 
 
 def token_bundles(fields: Fields, config: HardwareConfig) -> list[int]:

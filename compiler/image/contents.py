@@ -63,7 +63,8 @@ class ContentCheck:
             key = self.lut(where, fields) if opcode == Opcode.LUT else self.simd(where, fields)
             self.sums.add(key, self.proved[key], fields)
         elif opcode in (Opcode.DRAIN, Opcode.ACTIVATE, Opcode.NORM):
-            key = opcode, fields["address"], fields["words"], fields.get("uniform")
+            key = (opcode, fields["address"], fields["words"], fields.get("uniform"),
+                   fields.get("compact"))
             if key not in self.tables:
                 self.tables[key] = self.parameters(where, opcode, fields)
             if (table := self.tables[key]) is not None:
@@ -90,7 +91,8 @@ class ContentCheck:
         """Header lines: shifts; multipliers are not negative. Returns those of a DRAIN."""
         data, words, drain = self.region(opcode, fields), fields["words"], None
         if opcode == Opcode.DRAIN:
-            drain = unpack_parameters(data, words, self.config, bool(fields["uniform"]))
+            drain = unpack_parameters(data, words, self.config, bool(fields["uniform"]),
+                                      bool(fields["compact"]))
             shifts = max(drain.shift1, drain.shift2)
             if drain.bias_shift > BIAS_SHIFT_MAX:
                 raise VerifyError(f"{where}: bias shift {drain.bias_shift} exceeds "

@@ -15,8 +15,8 @@ from hw.isa import ENGINE_OF, LINE_BYTES, Base, DrainMode, LutMode, Opcode, Simd
 Fields = Mapping[str, int]
 MODES = {Opcode.LUT: LutMode, Opcode.SIMD: SimdMode, Opcode.DRAIN: DrainMode}
 FLAGS = ("first", "l2", "int4", "has_min", "gated", "token_scale", "plain", "volatile", "uniform",
-         "fresh", "add", "direct", "transpose", "wide", "center", "log2", "ordered", "importance",
-         "thresholds", "lists", "sparse")
+         "compact", "fresh", "add", "direct", "transpose", "wide", "center", "log2", "ordered",
+         "importance", "thresholds", "lists", "sparse")
 
 
 def region_names(build: Build) -> dict[int, str]:

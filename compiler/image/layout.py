@@ -22,7 +22,7 @@ from hw.isa import LINE_BYTES
 Buffer = bytes | bytearray | memoryview | NDArray[Any]
 """Bytes of a region; arrays are not copied."""
 PARAMETER_WORDS = 4
-"""Port words of drain parameters for each vector word."""
+"""Port words of drain parameters for a vector word: zero (2), bias, multiplier."""
 NORM_WORDS = 2
 """Port words of norm parameters for each vector word."""
 FUNCTION_BYTES = LINE_BYTES + 4 * SEGMENTS
@@ -183,11 +183,12 @@ class NormTable:
 
 def pack_parameters(
     zero: Ints, multiplier: Ints, bias: Ints, words: int, config: HardwareConfig, *,
-    shift1: int, shift2: int, bias_shift: int = 0, least: bool = False,
+    shift1: int, shift2: int, bias_shift: int = 0, least: bool = False, compact: bool = False,
 ) -> bytes:
     """Drain parameters of ``words`` vector words of columns.
 
-    Filled-up columns give 0, or with ``least`` (for ARGMAX) a value that no other is below.
+    Filled-up columns give 0, or with ``least`` (for ARGMAX) a value that no other is below. With
+    ``compact`` the first vector word's zero and bias are those of all.
     """
     shape = (words, config.word_elements)
 
@@ -196,10 +197,19 @@ def pack_parameters(
         full[:len(values)] = values
         return full.reshape(shape).view(np.uint8)
 
-    parts = [rows(zero, "<i4", -config.sum_max - 1), rows(multiplier, "<i2", INT16_MAX),
-             rows(bias, "<i2", -INT16_MAX)]
+    first = [rows(zero, "<i4", -config.sum_max - 1), rows(bias, "<i2", -INT16_MAX)]
+    multipliers = rows(multiplier, "<i2", INT16_MAX)
     header = bytes([shift1, shift2, bias_shift]).ljust(LINE_BYTES, b"\0")
-    return fill_lines(header + np.concatenate(parts, axis=1).tobytes())
+    if compact:
+        shared = b"".join(part[0].tobytes() for part in first)
+        return fill_lines(header + shared + multipliers.tobytes())
+    return fill_lines(header + np.concatenate([*first, multipliers], axis=1).tobytes())
+
+
+def parameter_words(words: int, uniform: int, compact: int) -> int:
+    """Port words of drain parameters for ``words`` vector words, without the header line."""
+    behind = 0 if uniform else words - 1
+    return PARAMETER_WORDS + behind * (1 if compact else PARAMETER_WORDS)
 
 
 def pack_uniform(
@@ -213,20 +223,26 @@ def pack_uniform(
 
 
 def unpack_parameters(
-    data: Buffer, words: int, config: HardwareConfig, uniform: bool = False
+    data: Buffer, words: int, config: HardwareConfig, uniform: bool = False, compact: bool = False
 ) -> DrainParameters:
-    """Parameters of ``words`` vector words; with ``uniform`` the one group repeated for each."""
+    """Parameters of ``words`` vector words; what is stored once is repeated for each."""
     raw = np.frombuffer(data, np.uint8)
-    size, stored = config.port_bytes, 1 if uniform else words
-    rows = raw[LINE_BYTES:LINE_BYTES + stored * PARAMETER_WORDS * size]
-    rows = rows.reshape(stored, PARAMETER_WORDS * size)
+    size, columns = config.port_bytes, words * config.word_elements
+    stored = raw[LINE_BYTES:LINE_BYTES + parameter_words(words, uniform, compact) * size]
+    stored = stored.reshape(-1, size)
+    shared = PARAMETER_WORDS - 1
+    if compact:
+        rest = np.broadcast_to(stored[:shared], (len(stored) - shared, shared, size))
+        groups = np.concatenate([rest, stored[shared:, None]], axis=1)
+    else:
+        groups = stored.reshape(-1, PARAMETER_WORDS, size)
 
     def values(first: int, last: int, kind: str) -> Ints:
-        part = np.ascontiguousarray(rows[:, first * size:last * size]).view(kind).reshape(-1)
-        return np.tile(part, words) if uniform else part
+        part = np.ascontiguousarray(groups[:, first:last]).view(kind).reshape(-1)
+        return np.resize(part, columns)
 
     return DrainParameters(
-        zero=values(0, 2, "<i4"), multiplier=values(2, 3, "<i2"), bias=values(3, 4, "<i2"),
+        zero=values(0, 2, "<i4"), multiplier=values(3, 4, "<i2"), bias=values(2, 3, "<i2"),
         shift1=int(raw[0]), shift2=int(raw[1]), bias_shift=int(raw[2]))
 
 

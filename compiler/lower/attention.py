@@ -79,6 +79,13 @@ def cache_regions(decoder: QuantizedDecoder) -> dict[str, WeightFormat]:
     return regions
 
 
+def head_stride(decoder: QuantizedDecoder) -> int:
+    """Lines from a region of a head's cache to that of the next head."""
+    parts = len(value_blocks(decoder))
+    lines = key_format(decoder).port_stride + parts * value_format(decoder).port_stride
+    return lines * decoder.hardware.weight_ports
+
+
 def empty_cache(form: WeightFormat) -> bytes:
     """A cache region without tokens: int8 zeros with scales of 1."""
     columns = form.blocks * form.config.lanes
@@ -189,6 +196,7 @@ class AttentionStages:
             tokens=tokens, heads=self.heads, blocks=self.key_blocks, words=self.score_words,
             accumulator=0, bank=context.bank, destination=self.scores[turn],
             stride=self.heads * self.score_words, head_stride=self.score_words, mode=0, uniform=1,
+                compact=0,
             fresh=0, column=0, token_scale=1, scales=query_scales)
         context.bank ^= 1
         slope = 0 if self.parameters.slopes is None else self.parameters.slopes[head]
@@ -219,6 +227,7 @@ class AttentionStages:
                 self.rescale_region(f"mix.{head}", self.parameters.mix[head]),
                 tokens=tokens, heads=self.heads, blocks=1, words=w1 - w0, accumulator=0,
                 bank=context.bank, stride=place.stride, head_stride=words, mode=0, uniform=1,
+                compact=0,
                 destination=place.start + first * place.stride + head * self.heads * words + w0,
                 fresh=0, column=0, token_scale=1, scales=prepared.scales)
             context.bank ^= 1
@@ -238,7 +247,8 @@ class AttentionStages:
                 Opcode.DRAIN, "attention.fill", region, tokens=end - first, heads=1, blocks=1,
                 words=min(step, place.stride - at), accumulator=0, bank=context.bank ^ 1,
                 destination=place.start + first * place.stride + at, stride=place.stride,
-                head_stride=0, mode=0, uniform=1, fresh=0, column=0, token_scale=0, scales=0)
+                head_stride=0, mode=0, uniform=1,
+                compact=0, fresh=0, column=0, token_scale=0, scales=0)
 
     def rescale_region(self, name: str, scale: Rescale) -> str:
         """Region of drain parameters that are the same for every column."""

@@ -18,7 +18,7 @@ from compiler.ir.graph import Graph
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Activate, Quantize, Search, Tensor
 from compiler.lower.allocate import Share
-from compiler.lower.append import append_key, append_value
+from compiler.lower.append import append_keys, append_values
 from compiler.lower.attention import SHARED, AttentionHeads, AttentionStages, Span
 from compiler.lower.context import Context, Place
 from compiler.lower.linear import Lowering
@@ -200,12 +200,9 @@ class LayerEmitter:
         self.release("attention_input")
 
     def append(self, span: Span) -> None:
-        """Keys and values into the cache, head by head."""
-        if not self.context.dry:
-            for head in range(self.decoder.architecture.kv_heads):
-                append_key(self.decoder, self.context, head, span)
-            for head in range(self.decoder.architecture.kv_heads):
-                append_value(self.decoder, self.context, head, span)
+        """Keys and values into the cache."""
+        append_keys(self.decoder, self.context, span)
+        append_values(self.decoder, self.context, span)
         self.release("k.y", "v.y")
 
     def output(self) -> None:

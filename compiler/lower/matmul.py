@@ -64,6 +64,14 @@ def drain_zero(zero: Ints, matmul: Matmul, config: HardwareConfig) -> Ints:
     return wide.astype(np.int32)
 
 
+def common_zero(zero: Ints, multiplier: Ints, bias: Ints) -> int | None:
+    """The one zero of all columns that give more than 0 if none has a bias, else None."""
+    used = zero[multiplier != 0]
+    if bias.any() or (used != used[:1]).any():
+        return None
+    return int(used[0]) if len(used) else 0
+
+
 class LinearEmitter:
     """Emits LUT or SIMD and DRAIN instructions of one layer into a context.
 
@@ -341,12 +349,19 @@ class LinearEmitter:
         columns = slice(first * config.lanes,
                         first * config.lanes + words * config.word_elements)
         zero = drain_zero(constants[op.zero.name], self.matmul, config)[columns]
+        multiplier, bias = constants[op.multiplier.name][columns], constants[op.bias.name][columns]
+        common = common_zero(zero, multiplier, bias)
+        # Only parameters of their own make filled-up columns less than all others.
+        least = (target.get("mode") == DrainMode.ARGMAX
+                 and len(multiplier) < words * config.word_elements)
+        compact = common is not None and not least
+        if compact:
+            zero = np.full(words * config.word_elements, common, np.int32)
         region = context.constant(
             f"{op.name}[{first}:{last}]",
-            functools.partial(pack_parameters, zero, constants[op.multiplier.name][columns],
-                              constants[op.bias.name][columns], words, config,
+            functools.partial(pack_parameters, zero, multiplier, bias, words, config,
                               shift1=op.shift1, shift2=op.shift2, bias_shift=op.bias_shift,
-                              least=target.get("mode") == DrainMode.ARGMAX))
+                              least=least, compact=compact))
         scales = 0
         if op.peaks is not None:
             made = context.made[op.peaks.name]
@@ -356,7 +371,8 @@ class LinearEmitter:
             Opcode.DRAIN, op.name, region, **{
                 "tokens": tokens, "heads": 1, "blocks": last - first, "words": words,
                 "accumulator": 0, "bank": context.bank, "head_stride": 0,
-                "mode": int(DrainMode.VECTOR), "uniform": 0, "fresh": 0, "column": 0,
+                "mode": int(DrainMode.VECTOR), "uniform": 0,
+                "compact": int(compact), "fresh": 0, "column": 0,
                 "token_scale": int(op.peaks is not None), "scales": scales, **target})
 
     def drain_fields(self, first: int) -> dict[str, int]:

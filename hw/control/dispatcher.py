@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.config import HardwareConfig
 from hw.control.task_queue import TaskQueue
 from hw.control.tokens import TokenCounts
+from hw.interfaces import STORE_COUNT_BITS, Ahead
 from hw.isa import ENGINE_OF, HEADER, INSTRUCTION_BITS, QUEUE_DEPTH, Engine, Opcode
 from hw.memory.fifo import Fifo
 from hw.verilog import module
@@ -36,7 +37,9 @@ class Dispatcher(wiring.Component):
     start : In(1), pulse: expect a new program, forget tokens, counts and error
     instructions : In(stream of 256 bits)
     tasks : Out(stream of 256 bits), an array over engines
-    ahead : Out(stream of 256 bits), every linear instruction in program order; start empties it
+    ahead : Out(Ahead()), every linear instruction in program order; start empties it
+    stored : Out(STORE_COUNT_BITS), instructions that the store engine has completed, as ``ahead``
+        counts those before a linear one
     finished : Out(1), END was taken, queues are empty and engines idle; until the next start
     error : Out(1), until the next start
     busy : Out, a bit for each engine: it runs an instruction
@@ -54,7 +57,8 @@ class Dispatcher(wiring.Component):
             "start": In(1),
             "instructions": In(stream.Signature(INSTRUCTION_BITS)),
             "tasks": Out(stream.Signature(INSTRUCTION_BITS)).array(ENGINES),
-            "ahead": Out(stream.Signature(INSTRUCTION_BITS)),
+            "ahead": Out(Ahead()),
+            "stored": Out(STORE_COUNT_BITS),
             "finished": Out(1),
             "error": Out(1),
             "busy": Out(ENGINES),
@@ -84,11 +88,18 @@ class Dispatcher(wiring.Component):
             with m.Elif(queue.complete):
                 m.d.sync += self.completed[engine].eq(self.completed[engine] + 1)
 
-        copies = Fifo(INSTRUCTION_BITS, QUEUE_DEPTH)
+        copies = Fifo(self.ahead.payload.shape(), QUEUE_DEPTH)
         m.submodules.copies = ResetInserter(self.start)(copies)
         connect(m, copies.o, flipped(self.ahead))
         linear = queues[Engine.LINEAR].i
-        m.d.comb += copies.i.payload.eq(self.instructions.payload)
+        store, handed = queues[Engine.STORE], Signal(STORE_COUNT_BITS)
+        m.d.comb += [
+            copies.i.p.instruction.eq(self.instructions.payload), copies.i.p.stores.eq(handed),
+        ]
+        m.d.sync += [
+            handed.eq(handed + (store.i.valid & store.i.ready)),
+            self.stored.eq(self.stored + store.complete),
+        ]
 
         ended, unknown = Signal(), Signal()
         with m.If(~ended & ~self.start):

@@ -19,14 +19,16 @@ SCALE_BYTES = 2
 class AppendEngine(wiring.Component):
     """Quantize rows to int8 and write them as columns (keys) or inputs (values) of SIMD weights.
 
-    Tokens whose elements share port words go together: port_bytes / simd_depth of them at most
-    (keys), or simd_depth (values), from one multiple of that in ``slot`` to the next. Writes are
-    single port words with byte strobes, in the order bundle of tokens, vector word, part; bytes
-    without strobe are 0. A vector word is read once. The parts of a word are simd_depth elements
-    that one column of the array takes at once (keys), or port_bytes / simd_depth elements whose
-    columns share a port word (values). A vector word of a bundle takes a cycle for each token, two,
-    and about three cycles a write, as the write master takes them. The instruction completes when
-    the memory has answered all writes.
+    Heads come one behind the other. Tokens whose elements share port words go together:
+    port_bytes / simd_depth of them at most (keys), or simd_depth (values), from one multiple of
+    that in ``slot`` to the next. Writes are port words with byte strobes, in the order head, bundle
+    of tokens, vector word, part; bytes without strobe are 0. A vector word is read once. The parts
+    of a word are simd_depth elements that one column of the array takes at once (keys), or
+    port_bytes / simd_depth elements whose columns share a port word (values). The parts of a vector
+    word are one command; words between two chunks of a key go along without strobes, since memory
+    takes them sooner than as many addresses. A vector word of a bundle takes a cycle for each
+    token, about five, and one for each word. The instruction completes when the memory has answered
+    all writes.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ class AppendEngine(wiring.Component):
     -------
     task : In(Task(APPEND))
     vector : Out(VectorRead)
-    command : Out(ReadCommand), one for each write
+    command : Out(ReadCommand), one for each vector word of a bundle
     words : Out(WriteWords(config))
     idle : In(1), the write master has nothing left to write, and all responses
     events : Out({append_steps}), words that the write master took
@@ -52,6 +54,7 @@ class AppendEngine(wiring.Component):
         self.shared_bits = bits_for(config.port_bytes // config.simd_depth)
         self.key_parts = config.chunks_per_word
         self.value_parts = config.word_elements >> self.shared_bits
+        self.chunk_words = config.port_columns * config.simd_depth // config.port_bytes
         super().__init__({
             "task": In(Task(Opcode.APPEND)),
             "vector": Out(VectorRead(config)),
@@ -65,8 +68,8 @@ class AppendEngine(wiring.Component):
         m = Module()
         config, task, command, words = self.config, self.task, self.command, self.words
         m.submodules.buffer = buffer = AppendBuffer(config)
-        region_words = config.port_columns * config.simd_depth // config.port_bytes
         slot = Signal(len(task.p.slot) + 1)
+        heads_left, head_row = Signal.like(task.p.heads), Signal(16)
         tokens_left, words_left = Signal.like(task.p.tokens), Signal.like(task.p.words)
         rounds_left = Signal.like(task.p.group_rounds)
         bundle, reads_left = Signal.like(task.p.tokens), Signal.like(task.p.tokens)
@@ -78,9 +81,11 @@ class AppendEngine(wiring.Component):
         # The weight group of a key, or the port of a value, starts at ``region``.
         base, region, pointer = (Signal(ADDRESS_BITS, name=name)
                                  for name in ("base", "region", "pointer"))
-        in_region = Signal(range(max(region_words, 2)))
-        following = Signal(ADDRESS_BITS)
-        room, emit, last_part, region_ends = Signal(), Signal(), Signal(), Signal()
+        # Words without strobes that are left until the next chunk.
+        between = Signal(range(max(self.chunk_words, 2)))
+        following, region_rounds = Signal(ADDRESS_BITS), Signal.like(rounds_left)
+        room, emit, begins, ends = Signal(), Signal(), Signal(), Signal()
+        last_part, writes = Signal(), Signal()
         place, port_start = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         column_bits = bits_for(config.port_columns)
         depth_bits = bits_for(config.simd_depth)
@@ -89,8 +94,10 @@ class AppendEngine(wiring.Component):
         m.d.comb += [
             self.vector.request.payload.eq(source),
             self.events.append_steps.eq(words.valid & words.ready),
-            room.eq((~command.valid | command.ready) & (~words.valid | words.ready)),
-            command.p.words.eq(1),
+            begins.eq((part == 0) & writes),
+            ends.eq(last_part & writes),
+            writes.eq(between == 0),
+            room.eq((~begins | ~command.valid | command.ready) & (~words.valid | words.ready)),
             port_start.eq(Mux(task.p.transpose, 0, port * task.p.port_stride * LINE_BYTES)),
             buffer.transpose.eq(task.p.transpose),
             buffer.valid.eq(collecting),
@@ -101,7 +108,7 @@ class AppendEngine(wiring.Component):
         with m.If(task.p.transpose):
             m.d.comb += [
                 last_part.eq(part == self.value_parts - 1),
-                region_ends.eq(in_region == region_words - 1),
+                region_rounds.eq(config.port_columns // config.word_elements),
                 following.eq(region + task.p.port_stride * LINE_BYTES),
                 place.eq(slot[depth_bits:] << (column_bits + depth_bits)),
                 sharing.eq(config.simd_depth - slot[:depth_bits]),
@@ -109,7 +116,7 @@ class AppendEngine(wiring.Component):
         with m.Else():
             m.d.comb += [
                 last_part.eq(part == self.key_parts - 1),
-                region_ends.eq(last_part & (rounds_left == 1)),
+                region_rounds.eq(task.p.group_rounds),
                 following.eq(region + task.p.group_words * config.port_bytes),
                 # Columns that share a port word differ in their strobes only.
                 place.eq(Cat(Const(0, self.shared_bits + depth_bits),
@@ -123,20 +130,32 @@ class AppendEngine(wiring.Component):
             m.d.sync += words.valid.eq(0)
         with m.If(emit):
             m.d.sync += [
-                command.valid.eq(1), command.p.address.eq(pointer + place),
-                words.valid.eq(1), words.p.data.eq(buffer.data), words.p.strobe.eq(buffer.strobe),
-                part.eq(Mux(last_part, 0, part + 1)),
-                in_region.eq(Mux(region_ends, 0, in_region + 1)),
+                words.valid.eq(1),
+                words.p.data.eq(Mux(writes, buffer.data, 0)),
+                words.p.strobe.eq(Mux(writes, buffer.strobe, 0)),
             ]
-            with m.If(region_ends):
+            with m.If(~writes):
+                m.d.sync += between.eq(between - 1)
+            with m.Elif(~last_part & ~task.p.transpose):
+                m.d.sync += between.eq(self.chunk_words - 1)
+            with m.If(writes):
+                m.d.sync += part.eq(Mux(last_part, 0, part + 1))
+            with m.If(begins):
                 m.d.sync += [
-                    region.eq(following), pointer.eq(following),
-                    rounds_left.eq(task.p.group_rounds),
+                    command.valid.eq(1), command.p.address.eq(pointer + place),
+                    command.p.words.eq(Mux(task.p.transpose, self.value_parts,
+                                           (self.key_parts - 1) * self.chunk_words + 1)),
                 ]
-            with m.Else():
-                step = Mux(task.p.transpose, config.port_bytes,
-                           config.port_columns * config.simd_depth)
-                m.d.sync += [pointer.eq(pointer + step), rounds_left.eq(rounds_left - last_part)]
+            with m.If(ends & (rounds_left == 1)):
+                m.d.sync += [
+                    region.eq(following), pointer.eq(following), rounds_left.eq(region_rounds),
+                ]
+            with m.Elif(ends):
+                step = Mux(task.p.transpose, self.value_parts, self.key_parts * self.chunk_words)
+                m.d.sync += [
+                    pointer.eq(pointer + step * config.port_bytes),
+                    rounds_left.eq(rounds_left - 1),
+                ]
 
         # A word waits in a register between the vector memory and the rounding.
         m.d.sync += [
@@ -152,16 +171,21 @@ class AppendEngine(wiring.Component):
                 m.d.sync += [
                     base.eq(task.p.address * LINE_BYTES + task.p.offset * config.port_bytes
                             + SCALE_BYTES * config.port_columns),
-                    slot.eq(task.p.slot), row.eq(task.p.source), tokens_left.eq(task.p.tokens),
+                    head_row.eq(task.p.source), heads_left.eq(task.p.heads),
                 ]
                 with m.If(task.valid):
-                    m.next = "bundle"
+                    m.next = "head"
+            with m.State("head"):
+                m.d.sync += [
+                    slot.eq(task.p.slot), row.eq(head_row), tokens_left.eq(task.p.tokens),
+                ]
+                m.next = "bundle"
             with m.State("bundle"):
                 count = Mux(tokens_left < sharing, tokens_left, sharing)
                 m.d.comb += buffer.clear.eq(1)
                 m.d.sync += [
                     region.eq(base + port_start), pointer.eq(base + port_start),
-                    rounds_left.eq(task.p.group_rounds), in_region.eq(0), part.eq(0),
+                    rounds_left.eq(region_rounds), part.eq(0),
                     words_left.eq(task.p.words), source.eq(row), offset.eq(0), read_slot.eq(slot),
                     bundle.eq(count), reads_left.eq(count),
                 ]
@@ -176,7 +200,7 @@ class AppendEngine(wiring.Component):
                     m.next = "write"
             with m.State("write"):
                 m.d.comb += emit.eq(room)
-                with m.If(emit & last_part):
+                with m.If(emit & ends):
                     m.d.sync += [
                         words_left.eq(words_left - 1), offset.eq(offset + 1),
                         source.eq(row + offset + 1), read_slot.eq(slot), reads_left.eq(bundle),
@@ -190,7 +214,14 @@ class AppendEngine(wiring.Component):
                         ]
                         m.next = "bundle"
                         with m.If(tokens_left == bundle):
-                            m.next = "answer"
+                            m.d.sync += [
+                                base.eq(base + task.p.cache_stride * LINE_BYTES),
+                                head_row.eq(head_row + task.p.head_stride),
+                                heads_left.eq(heads_left - 1),
+                            ]
+                            m.next = "head"
+                            with m.If(heads_left == 1):
+                                m.next = "answer"
             with m.State("answer"):
                 m.d.comb += task.ready.eq(self.idle & ~command.valid & ~words.valid)
                 with m.If(task.ready):

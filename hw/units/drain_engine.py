@@ -33,8 +33,9 @@ class DrainEngine(wiring.Component):
     """Dequantize ``words`` vector words of each row, all rows of a word before the next word.
 
     A vector word takes a cycle, with mode RESIDUAL 4 cycles, while parameters arrive in time:
-    4 port words for each word of all rows, or, with ``uniform``, for the instruction. The
-    maximum of ARGMAX stays in the engine for the next instruction.
+    4 port words for each word of all rows, with ``compact`` one for each behind the first, or, with
+    ``uniform``, 4 for the instruction. The maximum of ARGMAX stays in the engine for the next
+    instruction.
 
     Parameters
     ----------
@@ -93,10 +94,11 @@ class DrainEngine(wiring.Component):
         self.located = Signal(init=1)
         task, command = self.task.p, self.command
         starting, running, concluding = Signal(), Signal(), Signal()
-        groups = Mux(task.uniform, 1, task.words)
+        behind = Mux(task.uniform, 0, task.words - 1)
+        more = Mux(task.compact, behind, behind * PARAMETER_WORDS)
         m.d.comb += [
             command.p.address.eq(task.address * LINE_BYTES),
-            command.p.words.eq(header_words(self.config) + groups * PARAMETER_WORDS),
+            command.p.words.eq(header_words(self.config) + PARAMETER_WORDS + more),
             starting.eq(command.valid & command.ready),
             reader.task.eq(task),
             reader.starting.eq(starting),

@@ -15,7 +15,7 @@ from hw.units.header_line import HeaderLine
 from hw.units.row_counter import RowCounter
 
 PARAMETER_WORDS = 4
-"""Port words of the parameters of one vector word."""
+"""Port words of the parameters of one vector word: zero (2), bias, multiplier."""
 SCALE_ADDRESS_BITS = 8
 HEADER_BYTES = 3
 
@@ -24,7 +24,8 @@ class DrainReader(wiring.Component):
     """The dequantizer's input for ``words`` vector words of every row, all rows of a word first.
 
     One vector word a cycle while parameters arrive in time: 4 port words for each word of all
-    rows, of which the next four are taken ahead; with ``uniform`` only 4 port words in all.
+    rows, of which the next four are taken ahead; with ``compact`` only the last of them for each
+    word behind the first, with ``uniform`` only 4 port words in all.
 
     Parameters
     ----------
@@ -104,23 +105,28 @@ class DrainReader(wiring.Component):
         o, width = self.o, self.config.port_bits
         coming, used = Signal(PARAMETER_WORDS * width), Signal(PARAMETER_WORDS * width)
         collected = Signal(range(PARAMETER_WORDS))
-        full, load, discard = Signal(), Signal(), Signal()
+        full, complete, load, discard = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            words.ready.eq(~full),
+            words.ready.eq(~full | load),
             discard.eq(last_leaves & ~self.task.uniform),
             load.eq(full & (~in_use | discard)),
-            Cat(o.p.zero, o.p.multiplier, o.p.bias).eq(used),
+            Cat(o.p.zero, o.p.bias, o.p.multiplier).eq(used),
+            complete.eq(collected == PARAMETER_WORDS - 1),
         ]
-        with m.If(words.valid & words.ready):
-            m.d.sync += [
-                coming.eq(Cat(coming[width:], words.payload)),
-                collected.eq(collected + 1),
-                full.eq(collected == PARAMETER_WORDS - 1),
-            ]
         with m.If(load):
             m.d.sync += [used.eq(coming), full.eq(0), in_use.eq(1)]
         with m.Elif(discard | self.starting):
             m.d.sync += in_use.eq(0)
+        with m.If(words.valid & words.ready):
+            m.d.sync += full.eq(complete)
+            with m.If(~(complete & self.task.compact)):
+                m.d.sync += collected.eq(collected + 1)
+            with m.Switch(collected):
+                for index in range(PARAMETER_WORDS):
+                    with m.Case(index):
+                        m.d.sync += coming[index * width:(index + 1) * width].eq(words.payload)
+        with m.If(self.starting):
+            m.d.sync += collected.eq(0)
         return load
 
     def _addresses(self, m: Module, rows: RowCounter) -> None:

@@ -7,8 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import HardwareConfig
-from hw.interfaces import ADDRESS_BITS, ReadCommand
-from hw.isa import INSTRUCTION_BITS, LINE_BYTES
+from hw.interfaces import ADDRESS_BITS, STORE_COUNT_BITS, Ahead, ReadCommand
+from hw.isa import LINE_BYTES
 from hw.units.weight_region import WeightRegion, region_layout
 
 UNFINISHED_BITS = 4
@@ -19,7 +19,9 @@ class WeightPrefetch(wiring.Component):
     """One read command per port for each linear instruction, in order, as early as ports take it.
 
     The words wait in the read masters' queues until their instruction takes them. A ``volatile``
-    instruction is read for when it has started. A GATHER or a sparse LUT reads for itself: its
+    instruction is read for when it has started or all instructions of the store engine before it
+    are complete: nothing else writes memory, and those behind it that write what it reads wait for
+    it. A GATHER or a sparse LUT reads for itself: its
     commands pass without delay, and those of the instructions behind it wait until it is complete.
     A command is there 3 cycles (LUT) or 18 (SIMD) after its instruction, if those before it were
     taken.
@@ -30,7 +32,9 @@ class WeightPrefetch(wiring.Component):
 
     Members
     -------
-    ahead : In(stream of 256 bits), every LUT and SIMD instruction in program order
+    ahead : In(Ahead()), every LUT and SIMD instruction in program order
+    stored : In(STORE_COUNT_BITS), instructions that the store engine has completed; fewer than half
+        of the numbers are under way
     running : In(1), a linear instruction runs; low for a cycle or more between two of them
     completed : In(1), it completes in this cycle
     gather : In(ReadCommand()), an array over ports: the commands of a GATHER or a sparse LUT
@@ -48,7 +52,8 @@ class WeightPrefetch(wiring.Component):
         self.config = config
         ports = config.weight_ports
         super().__init__({
-            "ahead": In(stream.Signature(INSTRUCTION_BITS)),
+            "ahead": In(Ahead()),
+            "stored": In(STORE_COUNT_BITS),
             "running": In(1),
             "completed": In(1),
             "gather": In(ReadCommand()).array(ports),
@@ -66,10 +71,14 @@ class WeightPrefetch(wiring.Component):
         present, busy, leaves = Signal(region_layout()), Signal(), Signal()
         pending, still_pending = Signal(self.config.weight_ports), Signal(self.config.weight_ports)
         unfinished, oldest, allowed = Signal(UNFINISHED_BITS), Signal(), Signal()
+        lacking, written = Signal(STORE_COUNT_BITS), Signal()
         m.d.comb += [
+            # Stores before the instruction that are not complete, or minus those behind that are.
+            lacking.eq(present.stores - self.stored),
             # The instruction that runs is the oldest one that is not complete.
             oldest.eq(unfinished == 0),
-            allowed.eq(busy & (~present.volatile | (self.running & oldest))),
+            allowed.eq(busy & (~present.volatile | written | (lacking == 0) | lacking[-1]
+                               | (self.running & oldest))),
             leaves.eq(busy & Mux(
                 present.gather, self.completed & oldest, ~still_pending.any()
             )),
@@ -78,6 +87,7 @@ class WeightPrefetch(wiring.Component):
         m.d.sync += [
             unfinished.eq(unfinished + leaves - self.completed),
             pending.eq(still_pending),
+            written.eq(allowed & ~leaves),
         ]
         with m.If(region.o.ready):
             m.d.sync += [

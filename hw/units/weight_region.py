@@ -7,8 +7,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
-from hw.interfaces import COUNT_BITS, task_layout
-from hw.isa import FIELDS, INSTRUCTION_BITS, LutMode, Opcode
+from hw.interfaces import COUNT_BITS, STORE_COUNT_BITS, Ahead, task_layout
+from hw.isa import FIELDS, LutMode, Opcode
 from hw.units.divider import Divider
 from hw.units.packed_multiplier import int8_weights
 
@@ -23,11 +23,11 @@ def region_layout() -> data.StructLayout:
     """Lines where the ports' regions start, and the port words of each.
 
     gather: the engine reads for itself (GATHER, sparse LUT). volatile: not before the instruction
-    starts.
+    starts, or the ``stores`` before it are complete.
     """
     return data.StructLayout({
         "address": LINE_BITS, "port_stride": STRIDE_BITS, "gather": 1, "volatile": 1,
-        "words": COUNT_BITS,
+        "words": COUNT_BITS, "stores": STORE_COUNT_BITS,
     })
 
 
@@ -44,7 +44,7 @@ class WeightRegion(wiring.Component):
 
     Members
     -------
-    i : In(stream of 256 bits), LUT and SIMD instructions; one is taken when its region is
+    i : In(Ahead()), LUT and SIMD instructions; one is taken when its region is
     o : Out(stream of `region_layout`)
     """
 
@@ -54,7 +54,7 @@ class WeightRegion(wiring.Component):
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         super().__init__({
-            "i": In(stream.Signature(INSTRUCTION_BITS)),
+            "i": In(Ahead()),
             "o": Out(stream.Signature(region_layout())),
         })
 
@@ -62,7 +62,7 @@ class WeightRegion(wiring.Component):
         m = Module()
         config = self.config
         lut, simd = (
-            data.View(task_layout(opcode), self.i.payload[:task_layout(opcode).size])
+            data.View(task_layout(opcode), self.i.p.instruction[:task_layout(opcode).size])
             for opcode in (Opcode.LUT, Opcode.SIMD)
         )
         lookup, gather = Signal(), Signal()
@@ -77,6 +77,7 @@ class WeightRegion(wiring.Component):
             self.o.p.port_stride.eq(Mux(lookup, lut.port_stride, simd.port_stride)),
             self.o.p.gather.eq(gather),
             self.o.p.volatile.eq(~lookup & simd.volatile),
+            self.o.p.stores.eq(self.i.p.stores),
             self.o.p.words.eq(words),
             self.i.ready.eq(self.o.valid & self.o.ready),
         ]

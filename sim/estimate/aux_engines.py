@@ -103,14 +103,15 @@ def drain(
     rows, words, mode = row[row_of.ROWS], row[row_of.WORDS], row[row_of.MODE]
     if row[row_of.PASS]:
         rows, words = rows * words, 1
-    adder = LOOKUP_CYCLES if row[row_of.EXTRA] else ADDER_CYCLES
+    adder, each = LOOKUP_CYCLES if row[row_of.EXTRA] else ADDER_CYCLES, row[row_of.STEPS]
     first = peek(port, offered, taken, answered)
     take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
     collecting, left, out = granted + 1, granted, granted - 1000
     number, mark, marked, answer = 0, 0, 0, 0
     while number < words:
         number += 1
-        full = take_all(port, offered, taken, answered, collecting, PARAMETER_WORDS) + 1
+        count = PARAMETER_WORDS if number == 1 else each
+        full = take_all(port, offered, taken, answered, collecting, count) + 1
         step = max(full, left + 1)
         if mode == RESIDUAL:
             # The pipeline stands while the adder works on the word in front.
@@ -121,12 +122,12 @@ def drain(
         else:
             left = step + rows - 1
             out = left + DEQUANTIZER + 1
-        collecting = step + 1
-        if mark == 0 and steady(port, number, WARM, PARAMETER_WORDS):
+        collecting = step
+        if mark == 0 and steady(port, number, WARM, each):
             mark, marked, answer = number, step, port[at.LAST_ANSWER]
         elif mark != 0 and number == mark + WINDOW and machine[of.EXACT] == 0:
-            windows = left_out(number, words, PARAMETER_WORDS, WINDOW)
-            cycles = skip(port, offered, taken, answered, windows, PARAMETER_WORDS * WINDOW,
+            windows = left_out(number, words, each, WINDOW)
+            cycles = skip(port, offered, taken, answered, windows, each * WINDOW,
                           step - marked, port[at.LAST_ANSWER] - answer)
             out, left, collecting = out + cycles, left + cycles, collecting + cycles
             number += windows * WINDOW

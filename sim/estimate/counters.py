@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 from compiler.image.access import row_count
-from compiler.image.cache import token_bundles
+from compiler.image.cache import burst_words, token_bundles
 from compiler.mixed.counters import MODELS, Timing, instruction_counters
 from hw.config import HardwareConfig
 from hw.control.fetch import LINE_INSTRUCTIONS
 from hw.isa import LINE_BYTES, DrainMode, Opcode
 from hw.units.header_line import header_words
-from sim.estimate import rows as row_of
 from sim.estimate.machine import table_words
 
 Fields = Mapping[str, int]
@@ -59,7 +58,7 @@ def other_counters(opcode: Opcode, fields: Fields, config: HardwareConfig) -> di
         return _gather(fields, config)
     if opcode == Opcode.APPEND:
         bundles = len(token_bundles(fields, config))
-        writes = bundles * words * row_of.append_parts(fields, config)
+        writes = fields["heads"] * bundles * words * burst_words(fields, config)
         return {"append_steps": writes, "write_words": writes, "vector_reads": moved}
     if opcode == Opcode.NORM:
         return _norm(fields, config)

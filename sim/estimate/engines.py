@@ -120,23 +120,33 @@ def store(row: Ints, start: int, machine: Ints, state: Ints, answers: Ints) -> i
 
 @compiled
 def append(row: Ints, start: int, machine: Ints, state: Ints, answers: Ints) -> int:
-    """An APPEND: bursts of single words, those of a vector word behind its reads."""
-    emitted, free, moved, accepted, data = start, start, start, start, start
-    left, bundle, first = row[row_of.ROWS], row[row_of.START], True
-    while left:
-        bundle = min(left, bundle)
-        for word in range(row[row_of.WORDS]):
-            for part in range(row[row_of.PARTS]):
-                pause = 1 if part else bundle + (3 if word else 4)
-                # Once the buffers for a write are full they empty with the word before.
-                emitted = emitted + pause if first else max(emitted + pause, moved)
-                first = False
-                issued = max(max(emitted + 1, free) + 1, moved + 1, accepted)
-                free = issued + 1
-                accepted = address_taken(state, answers, machine, issued + 1)
-                moved = max(issued + 1, data)
-                data = write_word(state, machine, max(moved, accepted) + 1)
-                answer(state, answers, machine, data)
-        left -= bundle
-        bundle = row[row_of.PASS]
+    """An APPEND: the words of a vector word behind its reads, in bursts as those of a STORE."""
+    most = min(BEATS_MAX, PAGE_BYTES * machine[of.HEADER] // LINE_BYTES)
+    emitted, moved, accepted, data = start, start, start, start
+    for head in range(row[row_of.HEADS]):
+        left, bundle, pause = row[row_of.ROWS], row[row_of.START], 5
+        place = row[row_of.ADDRESS] + head * row[row_of.LIMIT]
+        while left:
+            bundle = min(left, bundle)
+            for word in range(row[row_of.WORDS]):
+                group, within = divmod(word, row[row_of.ROUNDS])
+                address = place + group * row[row_of.EXTRA] + within * row[row_of.STEPS]
+                # The first word goes into a buffer that empties with the word before.
+                emitted, pause = max(emitted + bundle + pause, moved), 3
+                issued, beats = emitted + 2, row[row_of.PARTS]
+                while beats:
+                    burst = min(beats, most - address % most)
+                    issued = max(issued, moved + 1, accepted)
+                    accepted = address_taken(state, answers, machine, issued + 1)
+                    for _ in range(burst):
+                        moved = max(emitted + 1, issued + 1, data)
+                        data = write_word(state, machine, max(moved, accepted) + 1)
+                        last, emitted = emitted, max(emitted + 1, moved)
+                    answer(state, answers, machine, data)
+                    beats -= burst
+                    address += burst
+                emitted = last
+            left -= bundle
+            bundle, pause = row[row_of.PASS], 4
+            place += row[row_of.MODE]
     return int(state[LAST_ANSWER] + 2)

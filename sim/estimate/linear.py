@@ -36,11 +36,12 @@ READ_FREE, PRESENT_FREE = 0, 1
 
 @compiled
 def prefetch(
-    row: Ints, handed: int, start: int, state: Ints, port: Ints, machine: Ints,
+    row: Ints, handed: int, start: int, stored: int, state: Ints, port: Ints, machine: Ints,
 ) -> int:
     """Offer the command of an instruction; returns the cycle from which its region is there.
 
-    handed: cycle in which the dispatcher got the instruction.
+    handed: cycle in which the dispatcher got the instruction. stored: in which the last one of the
+    store engine before it completed.
     """
     seen = max(handed + 2, state[READ_FREE])
     known = seen + (1 if row[row_of.OPCODE] == LUT else REGION_CYCLES)
@@ -50,7 +51,7 @@ def prefetch(
     if row[row_of.OPCODE] == LUT and row[row_of.MODE] == GATHERED:
         return int(ready)
     if row[row_of.OPCODE] != LUT and row[row_of.MODE] != 0:
-        ready = max(ready, start)
+        ready = max(ready, min(start, stored + 1))
         words = row[row_of.PARTS] * row[row_of.WORDS]
     elif row[row_of.OPCODE] != LUT:
         words = row[row_of.PARTS] * row[row_of.WORDS]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from compiler.image.access import row_count
-from compiler.image.cache import token_bundles
+from compiler.image.cache import append_addresses, burst_words, token_bundles
+from compiler.image.layout import PARAMETER_WORDS
 from compiler.image.program import Instruction
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
@@ -88,9 +89,13 @@ def _simd(fields: Fields, config: HardwareConfig) -> dict[int, int]:
 
 
 def _drain(fields: Fields, config: HardwareConfig) -> dict[int, int]:
-    """WORDS: vector words; ROWS; MODE: of the instruction; PASS: uniform; EXTRA: ordered."""
+    """WORDS: vector words; ROWS; MODE: of the instruction; PASS: uniform; EXTRA: ordered.
+
+    STEPS: port words of parameters of a vector word behind the first.
+    """
     return {WORDS: fields["words"], ROWS: row_count(fields), MODE: fields["mode"],
-            PASS: fields["uniform"], EXTRA: fields["ordered"]}
+            PASS: fields["uniform"], EXTRA: fields["ordered"],
+            STEPS: 1 if fields["compact"] else PARAMETER_WORDS}
 
 
 def _activate(fields: Fields, config: HardwareConfig) -> dict[int, int]:
@@ -98,20 +103,27 @@ def _activate(fields: Fields, config: HardwareConfig) -> dict[int, int]:
     return {WORDS: fields["tokens"] * fields["words"], MODE: fields["gated"]}
 
 
-def append_parts(fields: Fields, config: HardwareConfig) -> int:
-    """Writes of a vector word of a bundle of tokens of an APPEND."""
-    if not fields["transpose"]:
-        return config.chunks_per_word
-    return max(1, config.word_elements // (config.port_bytes // config.simd_depth))
-
-
 def _append(fields: Fields, config: HardwareConfig) -> dict[int, int]:
-    """ROWS: tokens; WORDS: of a row; PARTS: writes of a word. START, PASS: tokens of the first
-    bundle and of those behind it.
+    """HEADS; ROWS: tokens; WORDS: of a row; PARTS: port words of a command. START, PASS: tokens of
+    the first bundle and of those behind it. ADDRESS: of the first write. LIMIT, MODE, EXTRA, STEPS:
+    port words from head to head, bundle to bundle, every ROUNDS vector words, and between these.
     """
     bundles = token_bundles(fields, config)
-    return {ROWS: fields["tokens"], WORDS: fields["words"], PARTS: append_parts(fields, config),
-            START: bundles[0], PASS: bundles[min(1, len(bundles) - 1)]}
+    line_words = LINE_BYTES // config.port_bytes
+    port_words = fields["port_stride"] * line_words
+    chunk_words = config.port_columns * config.simd_depth // config.port_bytes
+    steps = config.chunks_per_word * chunk_words
+    rounds, extra, bundle = fields["group_rounds"], fields["group_words"], 1
+    if fields["transpose"]:
+        steps = burst_words(fields, config)
+        rounds, extra, bundle = chunk_words // steps, port_words, chunk_words
+    return {
+        ADDRESS: int(append_addresses({**fields, "tokens": 1}, config)[0, 0, 0])
+        // config.port_bytes,
+        HEADS: fields["heads"], ROWS: fields["tokens"], WORDS: fields["words"],
+        PARTS: burst_words(fields, config), START: bundles[0],
+        PASS: bundles[min(1, len(bundles) - 1)], LIMIT: fields["cache_stride"] * line_words,
+        MODE: bundle, ROUNDS: rounds, EXTRA: extra, STEPS: steps}
 
 
 def _norm(fields: Fields, config: HardwareConfig) -> dict[int, int]:

@@ -29,9 +29,10 @@ instruction could not start. READS: the prefetch of weights, which is no engine'
 
 class State(NamedTuple):
     """state: rows as above, a column for each engine. queues: instructions in the engines' queues,
-    and where those before ended. tokens: cycle and instruction of every post by producer and
-    consumer; counts: posts and waits. lines: arrival of the words of instruction lines, and in the
-    last column when they were used up. writes, answers: the write port.
+    where those before ended, and how many of the store engine came before each. tokens: cycle and
+    instruction of every post by producer and consumer; counts: posts and waits. lines: arrival of
+    the words of instruction lines, and in the last column when they were used up. writes, answers:
+    the write port.
     """
 
     state: Ints
@@ -52,7 +53,7 @@ def fresh_state(machine: Ints) -> State:
     writes[LAST_DATA] = writes[LAST_ANSWER] = BEFORE
     writes[CREDIT] = machine[of.WRITE_PERIOD]
     return State(
-        state=state, queues=np.zeros((2, ENGINES, 2 * QUEUE_DEPTH), np.int64),
+        state=state, queues=np.zeros((3, ENGINES, 2 * QUEUE_DEPTH), np.int64),
         tokens=np.empty((2, ENGINES, ENGINES, TOKEN_RING), np.int64),
         counts=np.zeros((2, ENGINES, ENGINES), np.int64),
         lines=np.zeros((LINE_RING, int(machine[of.LINE_WORDS]) + 1), np.int64),

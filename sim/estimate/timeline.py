@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hw.control.fetch import LINE_INSTRUCTIONS, LINES_AHEAD
 from hw.fixed import Ints
-from hw.isa import QUEUE_DEPTH, Opcode
+from hw.isa import QUEUE_DEPTH, Engine, Opcode
 from hw.units.drain_reader import PARAMETER_WORDS
 from sim.estimate import aux_engines, engines, linear
 from sim.estimate import machine as of
@@ -27,6 +27,7 @@ from sim.estimate.state import ENGINES, LINE_RING, NEVER, TOKEN_RING
     int(Opcode[name]) for name in (
         "LOAD", "GATHER", "QUANTIZE", "DRAIN", "ACTIVATE", "NORM", "ROPE", "SEARCH", "LUT", "SIMD",
         "STORE", "APPEND", "SOFTMAX", "ORDER", "HADAMARD", "LOOP", "END"))
+LINEAR_ENGINE, STORE_ENGINE = int(Engine.LINEAR), int(Engine.STORE)
 WEIGHT, CENTROID, AUX = range(3)
 PORTS = 3
 AUX_PLACES = 8
@@ -85,8 +86,8 @@ def aux_words(row: Ints, machine: Ints) -> int:
     """Port words of the one command of an instruction."""
     opcode = row[row_of.OPCODE]
     if opcode == DRAIN:
-        groups = 1 if row[row_of.PASS] else row[row_of.WORDS]
-        return int(machine[of.HEADER] + PARAMETER_WORDS * groups)
+        behind = 0 if row[row_of.PASS] else row[row_of.WORDS] - 1
+        return int(machine[of.HEADER] + PARAMETER_WORDS + behind * row[row_of.STEPS])
     if opcode == ACTIVATE:
         return int(machine[of.HEADER] + machine[of.TABLE_WORDS])
     if opcode == NORM:
@@ -153,7 +154,7 @@ def run_program(
     aux_taken, aux_answered = taken[AUX], answered[AUX]
     weight, weight_offered = ports[WEIGHT], offered[WEIGHT]
     weight_taken, weight_answered = taken[WEIGHT], answered[WEIGHT]
-    queue, ends = queues[0], queues[1]
+    queue, ends, stores = queues[0], queues[1], queues[2, LINEAR_ENGINE]
     posts, posters = tokens[0], tokens[1]
     posted, accepted = counts[0], counts[1]
     queued, finished = state[at_state.QUEUED], state[at_state.FINISHED]
@@ -216,6 +217,8 @@ def run_program(
             consumed, loaded = head, False
             index[handed_count], steps[handed_count, HANDED] = counter, head
             queue[engine, number % (2 * QUEUE_DEPTH)] = handed_count
+            if engine == LINEAR_ENGINE:
+                stores[number % (2 * QUEUE_DEPTH)] = queued[STORE_ENGINE]
             queued[engine] += 1
             changed[engine] = 1
             handed_count += 1
@@ -332,8 +335,14 @@ def run_program(
                 row, when, machine, aux, aux_offered, aux_taken, aux_answered)
             waited = first - begin
         elif opcode == LUT or opcode == SIMD:
+            before = stores[finished[LINEAR_ENGINE] % (2 * QUEUE_DEPTH)]
+            stored = NEVER
+            if finished[STORE_ENGINE] >= before:
+                # Where more have followed, the oldest that is known comes a little late.
+                oldest = max(before, finished[STORE_ENGINE] - 2 * QUEUE_DEPTH + 1)
+                stored = ends[STORE_ENGINE, (oldest - 1) % (2 * QUEUE_DEPTH)] if oldest else 0
             ready = linear.prefetch(
-                row, steps[step, HANDED], begin, reads, weight, machine)
+                row, steps[step, HANDED], begin, stored, reads, weight, machine)
             if opcode == LUT:
                 complete, waited = linear.lut(
                     row, begin, ready, reads, machine, weight, weight_offered, weight_taken,

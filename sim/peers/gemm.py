@@ -119,7 +119,7 @@ def structural_program(
     scheme = scheme or int8(hardware)
     builder = StructureBuilder(
         SHAPES["tiny"], SchemeMap(name=scheme.name, default=scheme), hardware, 1, alike)
-    linear = builder.linear(scheme, gemm.columns, builder.source(scheme, gemm.inputs))
+    linear = builder.linear("q", scheme, gemm.columns, builder.source(scheme, gemm.inputs))
     x = np.zeros((gemm.tokens, gemm.inputs), np.float32)
     tiler = emit_graph(gemm_graph(linear, x), hardware)
     tasks, needed = tiler.context.tasks, dict[str, int]()

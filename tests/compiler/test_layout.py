@@ -102,13 +102,27 @@ def test_parameters_are_four_words_for_each_vector_word():
     assert header == bytes([3, 40, 7]).ljust(LINE_BYTES, b"\0")
     words = [rest[i * TINY.port_bytes:(i + 1) * TINY.port_bytes] for i in range(8)]
     assert np.frombuffer(words[0] + words[1], "<i4").tolist() == zero[:8].tolist()
-    assert np.frombuffer(words[2], "<i2").tolist() == multiplier[:8].tolist()
-    assert np.frombuffer(words[7], "<i2").tolist() == [*bias[8:].tolist(), 0, 0, 0, 0, 0]
+    assert np.frombuffer(words[3], "<i2").tolist() == multiplier[:8].tolist()
+    assert np.frombuffer(words[6], "<i2").tolist() == [*bias[8:].tolist(), 0, 0, 0, 0, 0]
     back = layout.unpack_parameters(data, 2, TINY)
     assert (back.shift1, back.shift2, back.bias_shift) == (3, 40, 7)
     for actual, given_ in ((back.zero, zero), (back.multiplier, multiplier), (back.bias, bias)):
         assert actual[:n].tolist() == given_.tolist()
         assert not actual[n:].any()
+
+
+def test_compact_parameters_share_zero_and_bias():
+    n = 3 * TINY.word_elements
+    zero, bias = np.full(n, -70000, np.int32), np.full(n, 5, np.int16)
+    multiplier = np.arange(n, dtype=np.int16)
+    data = layout.pack_parameters(zero, multiplier, bias, 3, TINY, shift1=3, shift2=40,
+                                  compact=True)
+    size = TINY.port_bytes
+    assert len(data) == layout.align(LINE_BYTES + 6 * size, LINE_BYTES)
+    assert np.frombuffer(data, "<i2", n, LINE_BYTES + 3 * size).tolist() == multiplier.tolist()
+    back = layout.unpack_parameters(data, 3, TINY, compact=True)
+    for actual, given_ in ((back.zero, zero), (back.multiplier, multiplier), (back.bias, bias)):
+        assert actual.tolist() == given_.tolist()
 
 
 def test_uniform_parameters_serve_every_word():

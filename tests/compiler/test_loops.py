@@ -182,7 +182,8 @@ def test_every_head_of_the_cache_is_for_itself():
     def append(head, transpose, slot):
         return Opcode.APPEND, {
             **dict.fromkeys(FIELDS[Opcode.APPEND], 0), "address": head * size,
-            "port_stride": form.port_stride, "tokens": 3, "words": 2, "stride": 2, "slot": slot,
+            "port_stride": form.port_stride, "tokens": 3, "heads": 1, "words": 2, "stride": 2,
+            "slot": slot,
             "group_rounds": 2, "group_words": form.group_bytes // TINY.port_bytes,
             "transpose": transpose}
 
@@ -215,7 +216,8 @@ def attention(log2=0, **changes):
             "wait": softmax, "post": drain}),
         (Opcode.DRAIN, {
             "address": FIRST, "tokens": 2, "heads": 1, "blocks": 1, "words": 4,
-            "destination": 64, "stride": 8, "uniform": 1, "token_scale": 1, "wait": linear}),
+            "destination": 64, "stride": 8, "uniform": 1, "compact": 0, "token_scale": 1,
+            "wait": linear}),
     ]
     for name, fields in changes.items():
         index = [opcode.name for opcode, _ in program].index(name)
@@ -261,7 +263,7 @@ def test_sums_of_a_cache_are_bounded_by_its_shape():
 def test_header_lines():
     for at, value, message in ((0, 64, r"shift 64 exceeds 63$"),
                                (2, 17, r"bias shift 17 exceeds 16$"),
-                               (64 + 2 * TINY.port_bytes + 1, 0x80, r"a multiplier is negative$")):
+                               (64 + 3 * TINY.port_bytes + 1, 0x80, r"a multiplier is negative$")):
         program, memory = attention()
         memory[CONSTANTS + at] = value
         with pytest.raises(VerifyError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,10 +13,18 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.sim import Simulator
 
+from compiler.image.access import port_region
 from hw.config import HardwareConfig
 from hw.fixed import Ints, wrapped
-from hw.interfaces import Accumulate, MemoryRead, ReadCommand, task_layout
-from hw.isa import INSTRUCTION_BITS, Opcode, encode
+from hw.interfaces import (
+    STORE_COUNT_BITS,
+    Accumulate,
+    Ahead,
+    MemoryRead,
+    ReadCommand,
+    task_layout,
+)
+from hw.isa import INSTRUCTION_BITS, LINE_BYTES, Opcode, encode
 from hw.memory.fifo import Fifo
 from hw.units.lut_engine import LutEngine
 from hw.units.packed_dot import ALPHA_BITS
@@ -51,7 +60,8 @@ class Linear(wiring.Component):
         super().__init__({
             "listed": In(ListWrite(config)),
             "task": In(stream.Signature(INSTRUCTION_BITS)),
-            "ahead": In(stream.Signature(INSTRUCTION_BITS)),
+            "ahead": In(Ahead()),
+            "stored": In(STORE_COUNT_BITS),
             "commands": Out(ReadCommand()).array(ports),
             "words": In(stream.Signature(config.port_bits)).array(ports),
             "operand": Out(MemoryRead(16, config.word_elements * 8)),
@@ -66,6 +76,7 @@ class Linear(wiring.Component):
         connect(m, flipped(self.ahead), prefetch.ahead)
         m.d.comb += [
             prefetch.running.eq(self.task.valid),
+            prefetch.stored.eq(self.stored),
             prefetch.completed.eq(self.task.valid & self.task.ready),
         ]
         for opcode, engine in self.engines.items():
@@ -134,26 +145,46 @@ async def accumulate(ctx: Any, sums: Any, banks: Ints) -> None:
             banks[bank][address] = wrapped(total, len(sums.base))
 
 
+def fill(
+    memories: Sequence[ExternalMemory], opcode: Opcode, fields: Mapping[str, int],
+    config: HardwareConfig, contents: Sequence[bytes] | None,
+) -> None:
+    """Put what an instruction reads into memory, or garbage."""
+    size = port_region(opcode, fields, config)
+    for port, memory in enumerate(memories):
+        start = (fields["address"] + port * fields["port_stride"]) * LINE_BYTES
+        part = (bytes(0xA5 ^ byte for byte in memory.image[start:start + size]) if contents is None
+                else contents[port][start:start + size])
+        memory.image = memory.image[:start] + part + memory.image[start + size:]
+
+
 def run_linear(
     config: HardwareConfig, tasks: Sequence[tuple[Opcode, Mapping[str, int]]],
     images: Sequence[bytes], operands: Mapping[int, int], alphas: Mapping[int, int], banks: Ints,
-    traffic: Traffic, early: bool = True, limit: int = 8000,
+    traffic: Traffic, early: bool = True, late: bool = False, limit: int = 8000,
 ) -> tuple[dict[str, int], list[int]]:
     """Run instructions and keep their sums in ``banks``; returns event totals and cycles of each.
 
     images: memory as each port sees it. early: instructions go ahead as the dispatcher lets them,
-    else each when it starts.
+    else each when it starts. What a volatile one reads is stored some time before it starts; with
+    ``late`` another store, before it in the program too, completes only behind its start.
     """
     dut = Linear(config, sorted({opcode for opcode, _ in tasks}))
     words = [int.from_bytes(encode(opcode, fields), "little") for opcode, fields in tasks]
     cycles: list[int] = []
-    started = 0
+    started = stored = 0
+    volatile = [bool(fields.get("volatile")) for _, fields in tasks]
+    before = [(1 + late) * count for count in itertools.accumulate(volatile)]
+    external = [ExternalMemory(image, traffic) for image in images]
+    for (opcode, fields), one in zip(tasks, volatile, strict=True):
+        if one:
+            fill(external, opcode, fields, config, None)
     totals: list[dict[str, int]] = [{} for _ in dut.parts]
 
     async def dispatch(ctx: Any) -> None:
         nonlocal started
-        for word, (opcode, fields) in zip(words, tasks, strict=True):
-            while not traffic.go():
+        for stores, word, (opcode, fields) in zip(before, words, tasks, strict=True):
+            while not traffic.go() or stored < stores - late:
                 await ctx.tick()
             if opcode == Opcode.LUT and fields.get("sparse"):
                 await fill_lists(ctx, fields)
@@ -185,19 +216,34 @@ def run_linear(
 
     async def send_ahead(ctx: Any) -> None:
         for number, word in enumerate(words):
-            while number >= (len(cycles) + QUEUE if early else started):
+            while (number >= (len(cycles) + QUEUE if early else started)
+                   or before[number] > stored + QUEUE):
                 await ctx.tick()
-            ctx.set(dut.ahead.payload, word)
+            ctx.set(dut.ahead.p.instruction, word)
+            ctx.set(dut.ahead.p.stores, before[number] % (1 << STORE_COUNT_BITS))
             ctx.set(dut.ahead.valid, 1)
             await ctx.tick().until(dut.ahead.ready)
             ctx.set(dut.ahead.valid, 0)
 
-    external = [ExternalMemory(image, traffic) for image in images]
+    async def store(ctx: Any) -> None:
+        nonlocal stored
+        for number, (opcode, fields) in enumerate(tasks):
+            if not volatile[number]:
+                continue
+            await ctx.tick().repeat(traffic.random.randrange(100))
+            fill(external, opcode, fields, config, images)
+            for _ in range(1 + late):
+                stored += 1
+                ctx.set(dut.stored, stored % (1 << STORE_COUNT_BITS))
+                while late and started <= number:
+                    await ctx.tick()
+
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     sim.add_testbench(dispatch)
     for process in [
         send_ahead,
+        store,
         *(partial(external[q].serve, command=dut.commands[q], words=dut.words[q])
           for q in range(config.weight_ports)),
         *(partial(watch_held, port=command) for command in dut.commands),

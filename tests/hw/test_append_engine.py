@@ -51,7 +51,6 @@ def simulate(config, tasks, image, rows, traffic):
     ])
     assert len(counted) == len(master.writes)
     for _, value, strobe in master.writes:
-        assert strobe
         assert all(strobe >> n & 1 or not value >> 8 * n & 255 for n in range(config.port_bytes))
     return master, cycles
 
@@ -67,22 +66,24 @@ def cut(first, tokens, limit):
 
 
 class Cache:
-    """A cache region with random contents somewhere in memory, and what it should become."""
+    """Cache regions of some heads with random contents, and what they should become."""
 
-    def __init__(self, rng, config, blocks, groups, group_rounds):
+    def __init__(self, rng, config, blocks, groups, group_rounds, heads=1):
         self.config = config
         self.form = WeightFormat(
             config=config, blocks=blocks, groups=groups, group_rounds=group_rounds,
             weight_bits=8, has_min=False,
         )
         inputs = groups * group_rounds * config.word_elements
-        self.weights = rng.integers(-127, 128, (blocks * config.lanes, inputs), dtype=np.int8)
+        self.weights = rng.integers(
+            -127, 128, (heads, blocks * config.lanes, inputs), dtype=np.int8)
         self.scales = np.ones((groups, blocks * config.lanes), np.int16)
-        self.address = int(rng.integers(4))
+        self.address, self.gap = (int(rng.integers(4)) for _ in range(2))
         self.image = bytes(self.address * LINE_BYTES) + self.packed()
 
     def packed(self):
-        return pack_weights(self.form, self.weights, self.scales, None)
+        return b"".join(pack_weights(self.form, weights, self.scales, None)
+                        + bytes(self.gap * LINE_BYTES) for weights in self.weights)
 
     def task(self, block, group, **fields):
         """Fields that all appends to a block and group share."""
@@ -90,6 +91,8 @@ class Cache:
         return {
             "address": self.address, "port_stride": self.form.port_stride,
             "offset": (block * self.form.groups + group) * group_words, "stride": STRIDE,
+            "heads": len(self.weights), "head_stride": fields["words"],
+            "cache_stride": len(self.packed()) // LINE_BYTES // len(self.weights),
             "group_rounds": self.form.group_rounds, "group_words": group_words, **fields,
         }
 
@@ -101,13 +104,15 @@ class Cache:
 @given(
     config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
     group_rounds=st.integers(1, 3), groups=st.integers(1, 3), tokens=st.integers(1, 13),
+    data=st.data(),
 )
-def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens):
+def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens, data):
     rng = np.random.default_rng(seed)
-    cache = Cache(rng, config, 2, groups, group_rounds)
-    position = int(rng.integers(2 * config.lanes - tokens))
     words = groups * group_rounds
-    rows = rng.integers(-32767, 32768, (tokens, words * config.word_elements))
+    heads = data.draw(st.integers(1, STRIDE // words))
+    cache = Cache(rng, config, 2, groups, group_rounds, heads)
+    position = int(rng.integers(2 * config.lanes - tokens))
+    rows = rng.integers(-32767, 32768, (tokens, heads * words * config.word_elements))
     tasks = [
         cache.task((position + first) // config.lanes, 0, transpose=0, words=words,
                    tokens=length, slot=(position + first) % config.lanes,
@@ -116,24 +121,26 @@ def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens)
     ]
     traffic = Traffic(seed, chance)
     master, _ = simulate(config, tasks, cache.image, rows, traffic)
-    cache.weights[position:position + tokens] = cache_quantize(rows)
+    cache.weights[:, position:position + tokens] = cache_quantize(rows).reshape(
+        tokens, heads, -1).swapaxes(0, 1)
     cache.check(master)
 
 
 @settings(max_examples=20)
 @given(
     config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
-    group_rounds=st.integers(1, 3), tokens=st.integers(1, 13),
+    group_rounds=st.integers(1, 3), tokens=st.integers(1, 13), data=st.data(),
 )
-def test_values_become_inputs(config, seed, chance, group_rounds, tokens):
+def test_values_become_inputs(config, seed, chance, group_rounds, tokens, data):
     rng = np.random.default_rng(seed)
     groups = 2
-    cache = Cache(rng, config, 2, groups, group_rounds)
+    words = int(rng.integers(1, min(STRIDE, config.lanes // config.word_elements) + 1))
+    heads = data.draw(st.integers(1, STRIDE // words))
+    cache = Cache(rng, config, 2, groups, group_rounds, heads)
     length = group_rounds * config.word_elements
     tokens = min(tokens, groups * length)
     position = int(rng.integers(groups * length - tokens + 1))
-    words = int(rng.integers(1, min(STRIDE, config.lanes // config.word_elements) + 1))
-    rows = rng.integers(-32767, 32768, (tokens, words * config.word_elements))
+    rows = rng.integers(-32767, 32768, (tokens, heads * words * config.word_elements))
     block = int(rng.integers(2))
     tasks = [
         cache.task(block, (position + first) // length, transpose=1, words=words, tokens=count,
@@ -141,8 +148,9 @@ def test_values_become_inputs(config, seed, chance, group_rounds, tokens):
         for first, count in cut(position, tokens, length)
     ]
     master, _ = simulate(config, tasks, cache.image, rows, Traffic(seed, chance))
-    columns = slice(block * config.lanes, block * config.lanes + rows.shape[1])
-    cache.weights[columns, position:position + tokens] = cache_quantize(rows).T
+    columns = slice(block * config.lanes, block * config.lanes + words * config.word_elements)
+    cache.weights[:, columns, position:position + tokens] = cache_quantize(rows).reshape(
+        tokens, heads, -1).transpose(1, 2, 0)
     cache.check(master)
 
 
@@ -154,28 +162,36 @@ def test_rounding_and_saturation():
     cache = Cache(rng, config, 1, 1, 2)
     task = cache.task(0, 0, transpose=0, words=2, tokens=1, slot=3, source=5)
     master, _ = simulate(config, [task], cache.image, values[None], Traffic(0, 1))
-    cache.weights[3] = cache_quantize(values)
+    cache.weights[0, 3] = cache_quantize(values)
     cache.check(master)
 
 
 def test_order_and_cycles():
-    """Bundle, vector word, part; a few cycles for each write, one for each word of a token."""
+    """Head, bundle, vector word, part; a cycle for each word, and for each word of a token."""
     config = load_config("sim")
-    cache = Cache(np.random.default_rng(1), config, 1, 2, 2)
+    cache = Cache(np.random.default_rng(1), config, 1, 1, 4, 2)
     tokens, words, shared = 5, 4, config.port_bytes // config.simd_depth
-    rows = np.random.default_rng(2).integers(-999, 999, (tokens, words * config.word_elements))
+    rows = np.random.default_rng(2).integers(-999, 999, (tokens, 2 * words * config.word_elements))
     task = cache.task(0, 0, transpose=0, words=words, tokens=tokens, slot=shared - 2, source=5)
     master, cycles = simulate(config, [task], cache.image, rows, Traffic(0, 1))
-    cache.weights[shared - 2:shared + 3] = cache_quantize(rows)
+    cache.weights[:, shared - 2:shared + 3] = cache_quantize(rows).reshape(
+        tokens, 2, -1).swapaxes(0, 1)
     cache.check(master)
-    addresses = [address for address, _, _ in master.writes]
+    gap = config.port_columns * config.simd_depth // config.port_bytes
+    burst = (config.chunks_per_word - 1) * gap + 1
+    addresses = [address for address, _, strobe in master.writes if strobe]
     writes = words * config.chunks_per_word
-    assert len(addresses) == 2 * writes
-    assert addresses[:writes] == sorted(set(addresses[:writes]))
-    assert addresses[writes:] == [address + config.port_bytes for address in addresses[:writes]]
-    assert [strobe.bit_count() for _, _, strobe in master.writes[::writes]] == [
-        2 * config.simd_depth, 3 * config.simd_depth]
-    assert cycles[0] < 2 * writes * 7 + words * (tokens + 2 * 4) + 20
+    assert len(addresses) == 4 * writes
+    assert len(master.writes) == 4 * words * burst
+    head = addresses[:2 * writes]
+    assert head[:writes] == sorted(set(head[:writes]))
+    assert head[writes:] == [address + config.port_bytes for address in head[:writes]]
+    stride = task["cache_stride"] * LINE_BYTES
+    assert addresses[2 * writes:] == [address + stride for address in head]
+    strobes = [strobe.bit_count() for _, _, strobe in master.writes[::words * burst]]
+    assert strobes == 2 * [2 * config.simd_depth, 3 * config.simd_depth]
+    # The master of the test pauses for up to 8 cycles behind a command.
+    assert cycles[0] < 4 * words * (burst + 5 + 8) + 2 * words * tokens + 20
 
 
 @pytest.mark.parametrize("transpose", [0, 1])
@@ -187,13 +203,13 @@ def test_whole_bundles(transpose):
     rows = np.random.default_rng(4).integers(-32767, 32768, (shared, config.word_elements))
     task = cache.task(0, 0, transpose=transpose, words=1, tokens=shared, slot=0, source=5)
     master, _ = simulate(config, [task], cache.image, rows, Traffic(0, 1))
-    assert {strobe for _, _, strobe in master.writes} == {(1 << config.port_bytes) - 1}
-    whole = config.word_elements * shared // config.port_bytes
-    assert len(master.writes) == whole
+    strobes = [strobe for _, _, strobe in master.writes if strobe]
+    assert set(strobes) == {(1 << config.port_bytes) - 1}
+    assert len(strobes) == config.word_elements * shared // config.port_bytes
     if transpose:
-        cache.weights[:config.word_elements, :shared] = cache_quantize(rows).T
+        cache.weights[0, :config.word_elements, :shared] = cache_quantize(rows).T
     else:
-        cache.weights[:shared, :config.word_elements] = cache_quantize(rows)
+        cache.weights[0, :shared, :config.word_elements] = cache_quantize(rows)
     cache.check(master)
 
 

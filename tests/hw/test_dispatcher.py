@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 from amaranth import Module
 from amaranth.lib import stream, wiring
@@ -14,7 +15,7 @@ from hw.control.fetch import LINES_AHEAD, Fetch
 from hw.control.task_queue import TaskQueue
 from hw.control.tokens import TokenCounts
 from hw.control.watchdog import Watchdog
-from hw.interfaces import ADDRESS_BITS, ReadCommand
+from hw.interfaces import ADDRESS_BITS, STORE_COUNT_BITS, ReadCommand
 from hw.isa import (
     ENGINE_OF,
     FIELDS,
@@ -104,7 +105,8 @@ def test_programs_run_in_token_order(case):
     dut = Machine(config)
     dispatcher = dut.dispatcher
     log: list[tuple[str, int, int]] = []
-    copies: list[int] = []
+    copies: list[tuple[int, int]] = []
+    stores = [0]
 
     async def host(ctx):
         for program, address in zip(programs, (0, second_address), strict=True):
@@ -138,7 +140,13 @@ def test_programs_run_in_token_order(case):
                 assert [c for k, e, c in log if (k, e) == (kind, engine)] == expected
             assert ctx.get(dispatcher.completed[engine]) == len(expected)
             if engine == Engine.LINEAR:
-                assert copies == expected[:len(copies)]
+                wanted = []
+                for code in program[:-1]:
+                    owner = ENGINE_OF[Opcode(code & OPCODE_MASK)]
+                    wanted += [(code, stores[0])] * (owner == engine)
+                    stores[0] = (stores[0] + (owner == Engine.STORE)) % (1 << STORE_COUNT_BITS)
+                assert copies == wanted[:len(copies)]
+                assert ctx.get(dispatcher.stored) == stores[0]
                 assert len(expected) - len(copies) <= QUEUE_DEPTH
 
     async def take_copies(ctx):
@@ -147,9 +155,9 @@ def test_programs_run_in_token_order(case):
         while True:
             ready = not ctx.get(dispatcher.finished) and pace.random() < 0.3
             ctx.set(port.ready, ready)
-            *_, valid, code = await ctx.tick().sample(port.valid, port.payload)
+            *_, valid, copy = await ctx.tick().sample(port.valid, port.payload)
             if valid and ready:
-                copies.append(code)
+                copies.append((copy.instruction, copy.stores))
 
     def run_engine(engine):
         async def process(ctx):
@@ -269,9 +277,10 @@ def test_linear_instructions_wait_for_room_of_their_copies():
         ctx.set(dut.tasks[Engine.LINEAR].ready, 1)
         await ctx.tick().repeat(20 * QUEUE_DEPTH)
         assert 0 < ctx.get(dut.completed[Engine.LINEAR]) <= QUEUE_DEPTH + 1
-        copies: list[int] = []
+        copies: list[Any] = []
         await receive(ctx, dut.ahead, len(program), Traffic(0, 0.5), copies)
-        assert copies == program
+        assert [(copy.instruction, copy.stores) for copy in copies] == [
+            (code, 0) for code in program]
 
     simulate(dut, [drive, check], [], 100 * QUEUE_DEPTH)
 

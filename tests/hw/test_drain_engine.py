@@ -32,8 +32,8 @@ from tests.hw.engines import (
 
 BASIC = {
     "tokens": 1, "heads": 1, "words": 1, "shift1": 20, "shift2": 14, "bias_shift": 0,
-    "token_scale": 1, "mode": DrainMode.VECTOR, "uniform": 0, "fresh": 1, "column": 0,
-    "ordered": 0,
+    "token_scale": 1, "mode": DrainMode.VECTOR, "uniform": 0, "compact": 0, "fresh": 1,
+    "column": 0, "ordered": 0,
 }
 HEADER_FIELDS = ("shift1", "shift2", "bias_shift")
 ROWS = 128
@@ -46,10 +46,11 @@ def parameters(
 ) -> bytes:
     """The header line and the parameters of columns as they lie in memory."""
     groups = (
-        zero[first:first + elements].astype("<i4").tobytes()
+        (b"" if shape["compact"] and first else
+         zero[first:first + elements].astype("<i4").tobytes()
+         + bias[first:first + elements].astype("<i2").tobytes())
         + multiplier[first:first + elements].astype("<i2").tobytes()
-        + bias[first:first + elements].astype("<i2").tobytes()
-        for first in range(0, len(zero), elements)
+        for first in range(0, len(multiplier), elements)
     )
     header = bytes(shape[name] for name in HEADER_FIELDS).ljust(LINE_BYTES, b"\xa5")
     data = header + b"".join(groups)
@@ -93,9 +94,10 @@ class Device:
         rows, columns, wide = tokens * heads, words * elements, shape["mode"] == DrainMode.RESIDUAL
         blocks = -(-columns // lanes)
         groups = elements if shape["uniform"] else columns
-        zero = rng.integers(-(1 << 31), 1 << 31, groups) >> rng.integers(0, 24)
+        shared = elements if shape["compact"] else groups
+        zero = rng.integers(-(1 << 31), 1 << 31, shared) >> rng.integers(0, 24)
         multiplier = rng.integers(0, 32768, groups)
-        bias = rng.integers(-32768, 32768, groups)
+        bias = rng.integers(-32768, 32768, shared)
         head_stride = words * (1 + wide) + int(rng.integers(3))
         fields = {name: value for name, value in shape.items() if name not in HEADER_FIELDS} | {
             "address": len(self.image) // LINE_BYTES, "blocks": blocks,
@@ -204,7 +206,8 @@ def simulate(
         "drain_steps": sum(one["tokens"] * one["heads"] * one["words"] for one in shapes)
     }
     assert [length for _, length in memory.commands] == [
-        LINE_BYTES // config.port_bytes + 4 * (1 if one["uniform"] else one["words"])
+        LINE_BYTES // config.port_bytes + 4
+        + (1 if one["compact"] else 4) * (0 if one["uniform"] else one["words"] - 1)
         for one in shapes
     ]
     return cycles
@@ -213,7 +216,7 @@ def simulate(
 scaling = {
     "words": st.integers(1, 9), "shift1": st.integers(0, 40), "shift2": st.integers(0, 36),
     "bias_shift": st.integers(0, 16), "token_scale": st.integers(0, 1),
-    "uniform": st.integers(0, 1),
+    "uniform": st.integers(0, 1), "compact": st.integers(0, 1),
 }
 rows = {
     "tokens": st.integers(1, 4), "heads": st.integers(1, 3),
@@ -263,7 +266,9 @@ def test_matches_golden(shapes, seed, chances, bits):
 def test_tiny_configuration(mode):
     several = {"tokens": 3, "heads": 2} if mode != DrainMode.ARGMAX else {}
     one = {"words": 7, "mode": mode, "bias_shift": 9} | several
-    simulate(load_config(), [one, one | {"fresh": 0, "column": 56, "uniform": 1}], mode, (1, 0.6))
+    behind = one | {"fresh": 0, "column": 56}
+    simulate(load_config(), [one, behind | {"uniform": 1}, behind | {"compact": 1}, one], mode,
+             (1, 0.6))
 
 
 def test_maximum_is_kept_until_fresh():
@@ -279,6 +284,14 @@ def test_one_word_each_cycle(uniform):
     (cycles,) = simulate(SMALL, [one], 0, (1, 1))
     header, first_parameters, pipeline = LINE_BYTES // SMALL.port_bytes, 4, 16
     assert cycles <= 7 * 8 + header + first_parameters + pipeline
+
+
+def test_parameters_come_as_they_are_used():
+    """A row of each word: four words of parameters, or one."""
+    one = {"words": 64}
+    (each,) = simulate(SMALL, [one], 0, (1, 1))
+    (compact,) = simulate(SMALL, [one | {"compact": 1}], 0, (1, 1))
+    assert each - compact == 3 * 63
 
 
 @pytest.mark.parametrize(("mode", "rate"), [(DrainMode.RESIDUAL, 2), (DrainMode.ARGMAX, 1)])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hw.config import HardwareConfig
 from hw.fixed import Ints
+from hw.interfaces import STORE_COUNT_BITS
 from hw.isa import INSTRUCTION_BITS, LINE_BYTES, LutMode, Opcode, SimdMode
 from hw.units.weight_prefetch import WeightPrefetch
 from tests.hw import formal
@@ -64,11 +65,13 @@ class Mixture:
             sums = layer.golden(config)
         self.expected.append((number % 2, sums.reshape(-1, config.lanes)))
 
-    def check(self, traffic: Traffic, early: bool) -> tuple[dict[str, int], list[int]]:
+    def check(
+        self, traffic: Traffic, early: bool, late: bool = False
+    ) -> tuple[dict[str, int], list[int]]:
         banks = np.zeros((2, 64, self.config.lanes), np.int64)
         result = run_linear(
             self.config, self.tasks, [bytes(one) for one in self.simd.contents],
-            self.simd.operands, self.simd.alphas, banks, traffic, early)
+            self.simd.operands, self.simd.alphas, banks, traffic, early, late)
         expected = np.zeros_like(banks)
         for first, sums in self.expected:
             words = expected[0, 5:5 + len(sums)]
@@ -92,11 +95,12 @@ def mixture(shapes: list[tuple[str, int, int, int]]) -> Mixture:
         st.sampled_from(sorted(KINDS)), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2),
     ), min_size=2, max_size=6),
     seed=st.integers(0, 1000), chance=st.sampled_from([1.0, 0.7, 0.3]), early=st.booleans(),
+    late=st.booleans(),
 )
 def test_any_sequence_equals_golden(
-    shapes: list[tuple[str, int, int, int]], seed: int, chance: float, early: bool
+    shapes: list[tuple[str, int, int, int]], seed: int, chance: float, early: bool, late: bool
 ) -> None:
-    mixture(shapes).check(Traffic(seed, chance), early)
+    mixture(shapes).check(Traffic(seed, chance), early, late)
 
 
 def test_all_kinds_behind_each_other() -> None:
@@ -106,7 +110,7 @@ def test_all_kinds_behind_each_other() -> None:
 
 
 def test_prefetch_saves_the_wait_for_words() -> None:
-    """The queues are full when an instruction starts, but not for one that is volatile."""
+    """The queues are full when an instruction starts, of a volatile one once all is stored."""
     shapes = [("simd w4a8", 3, 1, 2)] * 4
     ahead, late = mixture(shapes), mixture(shapes)
     totals, cycles = ahead.check(Traffic(2, 1.0), early=True)
@@ -115,8 +119,11 @@ def test_prefetch_saves_the_wait_for_words() -> None:
     assert 3 * SMALL.weight_ports * 8 < totals["prefetched_words"]
     assert totals["prefetched_words"] <= totals["weight_words"]
     assert all(one + 16 < other for one, other in zip(cycles[1:], late_cycles[1:], strict=True))
-    totals, _ = mixture([("volatile", 1, 1, 1)] * 3).check(Traffic(3, 1.0), early=True)
-    assert totals["prefetched_words"] == 0
+    for late in (False, True):
+        shapes = [("simd w8a8", 3, 1, 2), ("volatile", 1, 1, 1)] * 3
+        totals, _ = mixture(shapes).check(Traffic(3, 1.0), early=True, late=late)
+        other, _ = mixture(shapes[::2]).check(Traffic(3, 1.0), early=True)
+        assert (totals["prefetched_words"] > other["prefetched_words"]) != late
 
 
 class HeldCommands(wiring.Component):
@@ -127,7 +134,8 @@ class HeldCommands(wiring.Component):
 
     def __init__(self) -> None:
         self.layout = data.StructLayout({
-            "instruction": INSTRUCTION_BITS, "finish": 1, "ready": SMALL.weight_ports,
+            "instruction": INSTRUCTION_BITS, "stores": STORE_COUNT_BITS,
+            "stored": STORE_COUNT_BITS, "finish": 1, "ready": SMALL.weight_ports,
         })
         self.dut = WeightPrefetch(SMALL)
         super().__init__({
@@ -140,12 +148,16 @@ class HeldCommands(wiring.Component):
         m.submodules.dut = dut = self.dut
         offered, running = Signal(), Signal()
         with m.If(~offered | dut.ahead.ready):
-            m.d.sync += [offered.eq(self.i.valid), dut.ahead.payload.eq(self.i.p.instruction)]
+            m.d.sync += [
+                offered.eq(self.i.valid), dut.ahead.p.instruction.eq(self.i.p.instruction),
+                dut.ahead.p.stores.eq(self.i.p.stores),
+            ]
         # A volatile instruction that has started runs on until its commands are taken.
         m.d.sync += running.eq(running | self.i.p.finish)
         m.d.comb += [
             dut.ahead.valid.eq(offered),
             dut.running.eq(running),
+            dut.stored.eq(self.i.p.stored),
             self.o.payload.eq(dut.commands[0].payload),
             self.o.valid.eq(dut.commands[0].valid),
             dut.commands[0].ready.eq(self.o.ready),

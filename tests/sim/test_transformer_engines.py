@@ -114,10 +114,14 @@ def test_appended_rows_are_the_weights_of_a_simd(seed, config, transpose, words,
                             weight_bits=8, has_min=False)
         limit, part_words = config.lanes, words * rounds
         unit = form.group_bytes * form.groups
+    heads = data.draw(st.integers(1, 3))
     columns, inputs = form.blocks * config.lanes, form.groups * group
-    expected = np.zeros((columns, inputs), np.int8)
+    expected = np.zeros((heads, columns, inputs), np.int8)
     ones = np.ones((form.groups, columns), np.int16)
-    put(machine, CACHE, pack_weights(form, expected, ones, None))
+    cache_stride = form.port_stride * config.weight_ports
+    for head in range(heads):
+        put(machine, CACHE + head * cache_stride * LINE_BYTES,
+            pack_weights(form, expected[head], ones, None))
     elements = part_words * config.word_elements
     for part in range(3):
         slot = data.draw(st.integers(0, limit - 1))
@@ -125,26 +129,29 @@ def test_appended_rows_are_the_weights_of_a_simd(seed, config, transpose, words,
         fields = fields_of(
             Opcode.APPEND, address=CACHE // LINE_BYTES, port_stride=form.port_stride,
             offset=part * unit // config.port_bytes, tokens=tokens, words=part_words, source=7,
-            stride=part_words + 1, slot=slot, group_rounds=rounds,
+            heads=heads, stride=heads * part_words + 1, head_stride=part_words, slot=slot,
+            cache_stride=cache_stride, group_rounds=rounds,
             group_words=form.group_bytes // config.port_bytes, transpose=int(transpose))
         forget_undeclared(machine, Opcode.APPEND, fields, rng)
-        x = machine.vector[7 + np.arange(tokens)[:, None] * (part_words + 1)
-                           + np.arange(part_words)].reshape(tokens, -1)
+        x = machine.vector[7 + np.arange(tokens)[:, None] * (heads * part_words + 1)
+                           + np.arange(heads * part_words)].reshape(tokens, heads, -1)
         run(machine, Opcode.APPEND, fields)
         if transpose:
             at = part * group + slot
-            expected[:elements, at:at + tokens] = cache_quantize(x).T
+            expected[:, :elements, at:at + tokens] = cache_quantize(x).transpose(1, 2, 0)
         else:
             at = part * config.lanes + slot
-            expected[at:at + tokens] = cache_quantize(x)
+            expected[:, at:at + tokens] = cache_quantize(x).swapaxes(0, 1)
         extent, address = append_extent(fields, config), append_addresses(fields, config)
         base = CACHE + extent.first_port * form.port_stride * LINE_BYTES
         last = CACHE + extent.last_port * form.port_stride * LINE_BYTES + extent.last
-        assert base + extent.first <= address.min()
-        assert address.max() < last
-    weights, scales, _ = unpack_weights(form, machine.memory[CACHE:], form.port_stride)
-    assert np.array_equal(weights, expected)
-    assert (scales == 1).all()
+        assert base + extent.first <= address[0].min()
+        assert address[0].max() < last
+    for head in range(heads):
+        region = machine.memory[CACHE + head * cache_stride * LINE_BYTES:]
+        weights, scales, _ = unpack_weights(form, region, form.port_stride)
+        assert np.array_equal(weights, expected[head])
+        assert (scales == 1).all()
 
 
 @settings(max_examples=10)
@@ -185,16 +192,17 @@ def drain_fields(**values):
 
 
 @settings(max_examples=15)
-@given(seeds, st.integers(1, 2), st.integers(1, 3), st.booleans(), st.booleans())
-def test_drain_rows_of_heads(seed, tokens, heads, uniform, wide):
+@given(seeds, st.integers(1, 2), st.integers(1, 3), st.booleans(), st.booleans(), st.booleans())
+def test_drain_rows_of_heads(seed, tokens, heads, uniform, compact, wide):
     rng = np.random.default_rng(seed)
     machine = machine_of(rng)
     count = N if uniform else 5 * N
-    zero, multiplier, bias = (rng.integers(-999, 999, count), rng.integers(0, 999, count),
-                              rng.integers(-99, 99, count))
+    shared = N if compact else count
+    zero, multiplier, bias = (rng.integers(-999, 999, shared), rng.integers(0, 999, count),
+                              rng.integers(-99, 99, shared))
     put(machine, 0, layout.pack_parameters(zero, multiplier, bias, count // N, TINY, shift1=8,
-                                           shift2=11, bias_shift=4))
-    fields = drain_fields(tokens=tokens, heads=heads, uniform=int(uniform),
+                                           shift2=11, bias_shift=4, compact=compact))
+    fields = drain_fields(tokens=tokens, heads=heads, uniform=int(uniform), compact=int(compact),
                           mode=int(DrainMode.RESIDUAL if wide else DrainMode.VECTOR))
     rows = tokens * heads
     step = 2 if wide else 1
@@ -371,6 +379,7 @@ def test_quantize_rows_of_heads(seed, tokens, heads, int4):
 @pytest.mark.parametrize("opcode", [Opcode.GATHER, Opcode.APPEND])
 def test_beyond_the_memory(opcode):
     machine = machine_of(np.random.default_rng(0), TINY, 4096)
-    fields = fields_of(opcode, address=63, tokens=1, words=8, group_rounds=8, direct=1, ids=3)
+    fields = fields_of(
+        opcode, address=63, tokens=1, heads=1, words=8, group_rounds=8, direct=1, ids=3)
     with pytest.raises(ValueError, match=r"beyond the 4096 bytes of the image$"):
         machine.step(opcode, fields)
