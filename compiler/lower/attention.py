@@ -255,30 +255,3 @@ class AttentionStages:
         return self.context.constant(f"{name}.parameters", functools.partial(
             pack_uniform, scale.multiplier, self.config, shift1=scale.shift1,
             shift2=scale.shift2))
-
-
-class AttentionHeads:
-    """Heads one after the other: scores and softmax of one beside the mixture of the one before."""
-
-    def __init__(self, stages: AttentionStages) -> None:
-        self.stages, self.head = stages, 0
-        self.pending: tuple[int, int, int, Prepared] | None = None
-
-    def emit(self, until: int) -> None:
-        """Heads up to ``until``; the last mixture follows with the last head."""
-        tokens = self.stages.span.tokens
-        for head in range(self.head, until):
-            for first in range(0, tokens, self.stages.tile):
-                end = min(first + self.stages.tile, tokens)
-                prepared = self.stages.prepare(head, first, end)
-                self.mix()
-                self.pending = head, first, end, prepared
-        self.head = until
-        if until == self.stages.decoder.architecture.kv_heads:
-            self.mix()
-
-    def mix(self) -> None:
-        """The mixture that was left."""
-        if self.pending is not None:
-            self.stages.mix(*self.pending)
-        self.pending = None

@@ -19,7 +19,7 @@ from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Activate, Quantize, Search, Tensor
 from compiler.lower.allocate import Share
 from compiler.lower.append import append_keys, append_values
-from compiler.lower.attention import SHARED, AttentionHeads, AttentionStages, Span
+from compiler.lower.attention import SHARED, AttentionStages, Span
 from compiler.lower.context import Context, Place
 from compiler.lower.linear import Lowering
 from compiler.lower.matmul import LinearEmitter, Matmul
@@ -157,7 +157,6 @@ class LayerEmitter:
     tokens: int
     tiler: Tiler = field(init=False)
     parts: PassParts | None = field(init=False)
-    heads: AttentionHeads = field(init=False)
 
     def __post_init__(self) -> None:
         self.config: HardwareConfig = self.decoder.hardware
@@ -238,8 +237,8 @@ class LayerEmitter:
                 emitter.emit(self.tokens)
             self.activate(self.tokens)
             return
+        words = emitters[0].block_words
         for first, last in emitters[0].tiles:
-            words = emitters[0].block_words
             for emitter in emitters:
                 emitter.emit_tile(self.tokens, first, last)
             self.activate(self.tokens, (first * words, min(last * words, emitters[0].words)))
@@ -362,18 +361,17 @@ class LayerEmitter:
                                scored=self.parts is not None)
 
     def attention(self, span: Span) -> None:
-        """Attention of half of the heads; `attention_rest` follows.
-
-        Scores and softmax of a head run beside the mixture of the head before it.
-        """
+        """Scores and softmax of a head run beside the mixture of the head before it."""
         stages = self.attention_stages(span)
-        self.heads = AttentionHeads(stages)
-        if not self.context.dry:
-            self.heads.emit(self.decoder.architecture.kv_heads // 2)
-
-    def attention_rest(self, span: Span) -> None:
-        """Attention of the other heads."""
-        if not self.context.dry:
-            self.heads.emit(self.decoder.architecture.kv_heads)
-        self.heads.stages.close()
+        pending = None
+        for head in range(0 if self.context.dry else self.decoder.architecture.kv_heads):
+            for first in range(0, span.tokens, stages.tile):
+                end = min(first + stages.tile, span.tokens)
+                prepared = stages.prepare(head, first, end)
+                if pending is not None:
+                    stages.mix(*pending)
+                pending = head, first, end, prepared
+        if pending is not None:
+            stages.mix(*pending)
+        stages.close()
         self.release("q.y")

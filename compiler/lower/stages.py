@@ -69,23 +69,19 @@ def anywhere(emit: Callable[[LayerEmitter], None]) -> Step:
 
 
 NORMALIZE = (anywhere(LayerEmitter.normalize),)
-PROJECT = (
-    anywhere(LayerEmitter.keys), Step(LayerEmitter.rotate_keys, placed=True),
-    anywhere(LayerEmitter.queries), Step(LayerEmitter.rotate_queries, placed=True),
-    anywhere(LayerEmitter.values))
-APPEND = (Step(LayerEmitter.append, placed=True),)
+SCORED = (anywhere(LayerEmitter.keys), Step(LayerEmitter.rotate_keys, placed=True),
+          anywhere(LayerEmitter.queries), Step(LayerEmitter.rotate_queries, placed=True))
+VALUES = (anywhere(LayerEmitter.values), Step(LayerEmitter.append, placed=True))
 ATTENTION = (Step(LayerEmitter.attention, placed=True),)
-ATTENTION_REST = (Step(LayerEmitter.attention_rest, placed=True),)
 OUTPUT = (anywhere(LayerEmitter.output),)
 EXPAND = (anywhere(LayerEmitter.expand),)
 CONTRACT = (anywhere(LayerEmitter.contract),)
 
 ORDERS: Mapping[int, Sequence[tuple[int, Sequence[Step]]]] = {
-    1: [(0, (*NORMALIZE, *PROJECT, *APPEND, *ATTENTION, *ATTENTION_REST, *OUTPUT, *EXPAND,
-             *CONTRACT))],
-    2: [(0, NORMALIZE), (1, NORMALIZE), (0, PROJECT), (1, PROJECT), (0, APPEND), (1, APPEND),
-        (0, (*ATTENTION, *ATTENTION_REST)), (1, ATTENTION), (0, OUTPUT),
-        (1, (*ATTENTION_REST, *OUTPUT)), (0, EXPAND), (1, EXPAND), (0, CONTRACT), (1, CONTRACT)],
+    1: [(0, (*NORMALIZE, *SCORED, *VALUES, *ATTENTION, *OUTPUT, *EXPAND, *CONTRACT))],
+    2: [(0, NORMALIZE), (1, NORMALIZE), (0, (*SCORED, *VALUES)), (1, SCORED), (0, ATTENTION),
+        (1, VALUES), (0, OUTPUT), (1, (*ATTENTION, *OUTPUT)), (0, EXPAND), (1, EXPAND),
+        (0, CONTRACT), (1, CONTRACT)],
 }
 """Turns of the parts of a pass. The products of a turn follow each other without waiting for other
 engines; what the next ones of its half wait for is prepared in turns of the other half."""
