@@ -16,6 +16,8 @@ ROW_ENTRIES = 16
 SUM_BITS_MIN, SUM_BITS_MAX = 20, 32
 """Bits of an accumulator's sum."""
 
+INDEX_BITS, WIDE_INDEX_BITS = 4, 8
+"""Bits of an index within a row, and of one that names a slice as well."""
 EXACT_ROW_BITS = 16
 """Bits of a computed row's entry that hold every dot product the compiler allows."""
 
@@ -51,6 +53,7 @@ class HardwareConfig:
     rowgen: rows can be computed from weight codebooks and int8 activations.
     row_bits: bits of a computed row's entry; below 16 dot products are shifted, rounded and
         saturated (`hw.golden.lookup.rows`), and copies and adders are narrower.
+    index_bits: bits of an index of computed rows: 4 for codebooks of 16, 8 for up to 256.
     sparse: computed rows of a single token skip positions whose activations are all 0.
     simd: packed multipliers are present.
     simd_depth: inputs the multiplier array takes each cycle.
@@ -82,6 +85,7 @@ class HardwareConfig:
     l2_search: bool
     rowgen: bool
     row_bits: int
+    index_bits: int
     sparse: bool
     simd: bool
     simd_depth: int
@@ -140,6 +144,8 @@ class HardwareConfig:
                           "and of 16-bit scales")
         self._require(self.simd or not self.log2_softmax, "log2_softmax",
                       "false without the multiplier array (simd)")
+        self._require(self.index_bits in (INDEX_BITS, WIDE_INDEX_BITS), "index_bits",
+                      f"{INDEX_BITS} or {WIDE_INDEX_BITS}")
         self._require(self.tokens_max <= 255, "tokens_max", "at most 255")
         self._require(self.accumulator_words <= 4096, "accumulator_words", "at most 4096")
         self._require(SUM_BITS_MIN <= self.sum_bits <= SUM_BITS_MAX, "sum_bits",
@@ -172,6 +178,11 @@ class HardwareConfig:
     def positions_per_port(self) -> int:
         """Position lanes that each weight port feeds."""
         return self.positions // self.weight_ports
+
+    @property
+    def wide_indices(self) -> bool:
+        """Whether codebooks can have more than 16 entries, of which a row holds a slice."""
+        return self.rowgen and self.index_bits == WIDE_INDEX_BITS
 
     @property
     def skips_positions(self) -> bool:

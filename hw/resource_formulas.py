@@ -105,7 +105,7 @@ TERMS: dict[str, Size] = {
     "activation lane": lambda c: c.activation_lanes,
     "column": lambda c: c.lanes,
     "accumulated bit": lambda c: c.lanes * c.sum_bits,
-    "column, computed rows": lambda c: c.lanes * c.rowgen,
+    "column, 8-bit indices": lambda c: c.lanes * c.wide_indices,
     "column entry bit": lambda c: c.lanes * c.entry_bits,
     "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // c.adder_columns,
     # 4-bit entries are widened in the table that chooses the row, if that has an input left.
@@ -202,7 +202,7 @@ def _mult18(bits: int) -> int:
 
 
 def _index_memories(c: HardwareConfig) -> list[tuple[Memory, int]]:
-    count = 2 if c.rowgen else 1
+    count = 2 if c.wide_indices else 1
     return [(Memory(4 * c.lanes, 2 * c.index_blocks, granule=c.port_bits, alike=True,
                     sharing=count * 4 * c.lanes // c.port_bits), count)]
 
@@ -230,7 +230,7 @@ COMPONENTS: dict[str, Component] = {
     ),
     "index buffers": Component(
         path="position_lane.index_buffer", count=lambda c: c.positions,
-        lut=("unit", "column, computed rows"), ff=("column", "column, computed rows"),
+        lut=("unit", "column, 8-bit indices"), ff=("column", "column, 8-bit indices"),
         memories=_index_memories,
     ),
     "row generators": Component(
@@ -243,7 +243,7 @@ COMPONENTS: dict[str, Component] = {
     ),
     "copy lanes": Component(
         path="position_lane.copy_lanes", count=lambda c: c.positions,
-        lut=("column entry bit", "column, computed rows"), ff=("column entry bit",),
+        lut=("column entry bit", "column, 8-bit indices"), ff=("column entry bit",),
     ),
     "SIMD adders": Component(
         path="position_lane.simd_adder", count=lambda c: c.positions,

@@ -238,7 +238,8 @@ class InstructionCheck:
         self.require(fields["index_high"] <= 2, f"index_high {fields['index_high']} is unknown")
         self.require(fields["slices"] * ROW_ENTRIES <= ROW_ENTRIES << 2 * fields["index_high"],
                      f"{fields['slices']} slices with index_high {fields['index_high']}")
-        self.require(config.rowgen or fields["slices"] == 1, "the hardware has no slices")
+        self.require(config.wide_indices or not fields["index_high"],
+                     "the hardware takes indices of 4 bits")
         self.require(fields["blocks"] <= config.index_blocks,
                      f"{fields['blocks']} column blocks, the index buffer holds "
                      f"{config.index_blocks}")

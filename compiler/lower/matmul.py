@@ -140,7 +140,7 @@ class LinearEmitter:
         if length != config.vector_length:
             raise CompileError(f"{name}: vectors of {length}, hardware {config.name} has "
                                f"vector_length {config.vector_length}")
-        if entries > ROW_ENTRIES and not config.rowgen:
+        if entries > ROW_ENTRIES and not config.wide_indices:
             raise CompileError(f"{name}: {entries} weight centroids, hardware {config.name} "
                                f"takes {ROW_ENTRIES}")
 

@@ -13,7 +13,7 @@ from hw.units import lookup_layouts as layouts
 class CopyLanes(wiring.Component):
     """``lanes`` multiplexers of 16 entries to one, registered: one cycle.
 
-    With ``rowgen`` a column whose index lies in another slice than ``slice`` gets 0.
+    With 8-bit indices a column whose index lies in another slice than ``slice`` gets 0.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class CopyLanes(wiring.Component):
     Members
     -------
     row : In(16 x entry_bits)
-    low, high : In(lanes x 4 bits), the indices; without ``rowgen`` there are no high bits
+    low, high : In(lanes x 4 bits), the indices; 4-bit ones have no high bits
     slice : In(4)
     values : Out(lanes x entry_bits)
     """
@@ -35,7 +35,7 @@ class CopyLanes(wiring.Component):
             "slice": In(layouts.INDEX_BITS),
             "values": Out(config.lanes * config.entry_bits),
         }
-        planes = {"high": In(config.lanes * layouts.INDEX_BITS)} if config.rowgen else {}
+        planes = {"high": In(config.lanes * layouts.INDEX_BITS)} if config.wide_indices else {}
         super().__init__(members | planes)
 
     def elaborate(self, platform: object) -> Module:
@@ -50,7 +50,7 @@ class CopyLanes(wiring.Component):
             nearest = Signal(4 * width, name=f"nearest_{lane}")
             m.d.comb += nearest.eq(Cat(entry.word_select(index[:2], width) for entry in quarters))
             column = nearest.word_select(index[2:], width)
-            if self.config.rowgen:
+            if self.config.wide_indices:
                 matches = Signal(name=f"matches_{lane}")
                 high = self.high.word_select(lane, layouts.INDEX_BITS)
                 m.d.comb += matches.eq(high == self.slice)

@@ -14,7 +14,7 @@ class IndexBuffer(wiring.Component):
     """Two halves of ``index_blocks`` column blocks, one filled while the other is read.
 
     One block a cycle, two cycles after the request; held until the next one. The bits above the
-    low four exist only with ``rowgen``; 2-bit ones are stored as they come, two blocks in the
+    low four exist only in 8-bit indices; 2-bit ones are stored as they come, two blocks in the
     space of one, and widened when read. A request does not see the write of the same cycle.
 
     Parameters
@@ -25,7 +25,7 @@ class IndexBuffer(wiring.Component):
     -------
     write : In(write_layout), of which only words for the indices are taken
     en, half, block, index_high : In, the request
-    low, high : Out(lanes x 4 bits), bits 0..3 and 4..7 of the indices; without ``rowgen`` no high
+    low, high : Out(lanes x 4 bits), bits 0..3 and 4..7 of the indices; 4-bit ones have no high
     """
 
     write: data.View
@@ -41,7 +41,7 @@ class IndexBuffer(wiring.Component):
             "index_high": In(2),
             "low": Out(self.width),
         }
-        super().__init__(members | ({"high": Out(self.width)} if config.rowgen else {}))
+        super().__init__(members | ({"high": Out(self.width)} if config.wide_indices else {}))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -50,7 +50,7 @@ class IndexBuffer(wiring.Component):
         low = self._plane(m, "low", self.write.low, self.block)
         with m.If(read):
             m.d.sync += self.low.eq(low)
-        if not self.config.rowgen:
+        if not self.config.wide_indices:
             return m
 
         packed, odd = Signal(), Signal()

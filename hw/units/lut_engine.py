@@ -46,8 +46,8 @@ class LutEngine(wiring.Component):
     ``rounds x slices x max(4, tokens x blocks)`` cycles. Sums leave
     ``positions + lane_cycles`` cycles after their step was issued and are never refused.
 
-    Without ``rowgen`` there are no computed rows and no index bits above the low four: the
-    instruction must not ask for ROWGEN, for more than one slice or for ``index_high``.
+    Without ``rowgen`` there are no computed rows, and with 4-bit indices no bits above the low
+    four: the instruction must not ask for ROWGEN, nor for more than one slice or ``index_high``.
 
     A ``sparse`` instruction (ROWGEN, one token, `first`) takes activations and records by the
     position lists. Every word then begins with the row offsets of the rounds that the lists save,

@@ -119,8 +119,9 @@ class PositionLane(wiring.Component):
                 row_generator.source.eq(row_extract.row),
                 row_generator.x.eq(x),
                 copy_lanes.row.eq(row_generator.row),
-                copy_lanes.high.eq(index_buffer.high),
             ]
+            if config.wide_indices:
+                m.d.comb += copy_lanes.high.eq(index_buffer.high)
             if config.rounds_rows:
                 m.d.comb += row_generator.shift.eq(setup.row_shift)
         else:

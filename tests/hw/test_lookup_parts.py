@@ -21,6 +21,8 @@ from hw.units.simd_adder import SimdAdder
 from hw.units.table_buffer import TableBuffer
 from tests.hw.lut_records import MINI, WIDE, low_first
 
+FOUR = dataclasses.replace(MINI, name="four", index_bits=4)
+
 
 def simulate(dut: Any, bench: Any) -> None:
     sim = Simulator(dut)
@@ -103,10 +105,10 @@ def test_row_extract_takes_every_kind_of_row() -> None:
     simulate(dut, bench)
 
 
-@pytest.mark.parametrize("config", [MINI, WIDE], ids=lambda config: str(config.name))
+@pytest.mark.parametrize("config", [MINI, FOUR, WIDE], ids=lambda config: str(config.name))
 @pytest.mark.parametrize("index_high", [0, 1, 2])
 def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -> None:
-    if index_high and not config.rowgen:
+    if index_high and not config.wide_indices:
         index_high = 0
     dut = IndexBuffer(config)
     blocks, lanes = config.index_blocks, config.lanes
@@ -135,7 +137,7 @@ def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -
                 half, block = requests[cycle - 2]
                 expected = indices[half, block * lanes:(block + 1) * lanes]
                 assert split(ctx.get(dut.low), 4, lanes) == (expected & 15).tolist()
-                if config.rowgen:
+                if config.wide_indices:
                     assert split(ctx.get(dut.high), 4, lanes) == (expected >> 4).tolist()
             await ctx.tick()
 
@@ -143,21 +145,25 @@ def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -
 
 
 @settings(max_examples=10)
-@given(seed=st.integers(0, 1000), rowgen=st.booleans(), row_bits=st.sampled_from([8, 12, 16]))
-def test_copy_lanes_match_indexing(seed: int, rowgen: bool, row_bits: int) -> None:
-    config = dataclasses.replace(MINI, rowgen=rowgen, row_bits=row_bits)
+@given(seed=st.integers(0, 1000), rowgen=st.booleans(), row_bits=st.sampled_from([8, 12, 16]),
+       index_bits=st.sampled_from([4, 8]))
+def test_copy_lanes_match_indexing(
+    seed: int, rowgen: bool, row_bits: int, index_bits: int
+) -> None:
+    config = dataclasses.replace(MINI, rowgen=rowgen, row_bits=row_bits, index_bits=index_bits)
+    wide = rowgen and index_bits == 8
     dut = CopyLanes(config)
     random = np.random.default_rng(seed)
 
     async def bench(ctx: Any) -> None:
         for _ in range(5):
             row = random.integers(0, 1 << config.entry_bits, 16)
-            index = random.integers(0, 64 if rowgen else 16, config.lanes)
-            chosen = int(random.integers(0, 4)) if rowgen else 0
+            index = random.integers(0, 64 if wide else 16, config.lanes)
+            chosen = int(random.integers(0, 4)) if wide else 0
             ctx.set(dut.row, join(row, config.entry_bits))
             ctx.set(dut.low, join(index & 15, 4))
             ctx.set(dut.slice, chosen)
-            if rowgen:
+            if wide:
                 ctx.set(dut.high, join(index >> 4, 4))
             await ctx.tick()
             expected = np.where(index >> 4 == chosen, row[index & 15], 0)

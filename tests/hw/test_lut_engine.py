@@ -188,6 +188,14 @@ def test_rounded_rows(
           stall, seed)
 
 
+@settings(max_examples=4)
+@given(seed=st.integers(0, 1000), tokens=st.integers(1, 4), stall=st.sampled_from([0.0, 0.4]))
+def test_indices_of_four_bits(seed: int, tokens: int, stall: float) -> None:
+    config = dataclasses.replace(MINI, row_bits=8, index_bits=4)
+    check(config, layer(config, seed, LutMode.ROWGEN, 2, tokens, 3, 2, 1, 0, 2, row_shift=3),
+          stall, seed)
+
+
 def test_rounded_rows_of_two_instructions() -> None:
     """Each takes its own shift; sums of tables add to them."""
     config = dataclasses.replace(TINY, row_bits=8)

@@ -34,7 +34,7 @@ from sim.records import MemoryModel
 from sim.runner import simulate_passes
 
 TINY = load_hardware("tiny")
-NARROW = dataclasses.replace(TINY, sum_bits=27)
+NARROW = dataclasses.replace(TINY, sum_bits=27, index_bits=4)
 PROMPT_TOKENS, NEW_TOKENS = 11, 4
 """Passes of 8 and 3 tokens, then three of one."""
 MIX = SchemeMap(
