@@ -183,7 +183,7 @@ class Component:
     def terms(self, resource: str, flow: str) -> tuple[str, ...]:
         """Terms of a resource (lut, lut_cells or ff) in a flow of `hw.synthesis`."""
         terms = self.ff if resource == "ff" else self.lut
-        return terms + self.ecp5 if flow == "ecp5" else terms
+        return tuple(dict.fromkeys(terms + self.ecp5)) if flow == "ecp5" else terms
 
 
 def _softmax_dsp(c: HardwareConfig) -> int:
@@ -247,7 +247,7 @@ COMPONENTS: dict[str, Component] = {
     ),
     "SIMD adders": Component(
         path="position_lane.simd_adder", count=lambda c: c.positions,
-        lut=("column entry bit",), ff=("column sum bit",),
+        lut=("column entry bit",), ff=("column sum bit",), ecp5=("column sum bit",),
     ),
     "lookup control": Component(
         path="lut", without=("position_lane",),
