@@ -87,7 +87,8 @@ def sample(codes: Ints) -> Ints:
     rest = np.setdiff1d(np.arange(len(codes)), even)
     power = np.square(codes[rest].astype(np.float32)).sum(axis=1)
     loud = rest[np.argsort(np.where(power > 0, power, np.inf), kind="stable")[:LOUD]]
-    return codes[np.concatenate([even, loud])]
+    chosen: Ints = codes[np.concatenate([even, loud])]
+    return chosen
 
 
 def fitted(linear: RowgenLinear, codes: Ints, row_bits: int) -> RoundedRowgenLinear:
