@@ -78,39 +78,40 @@ def rounded(linear: RowgenLinear, row_bits: int, shift: int) -> RoundedRowgenLin
         **{**values, "dequantization": steps}, row_bits=row_bits, row_shift=shift)
 
 
-def sample(codes: Ints) -> tuple[Ints, int]:
-    """Tokens on which shifts are compared, and how many of them are evenly spaced.
+def sample(codes: Ints) -> Ints:
+    """Tokens on which shifts are compared: evenly spaced ones, and the loudest of the rest.
 
-    The others are the loudest of the rest: those whose few large activations leave the others,
-    which share their step, small.
+    Those are the ones whose few large activations leave the others, which share their step, small.
     """
     even = np.arange(0, len(codes), -(-len(codes) // TOKENS))
     rest = np.setdiff1d(np.arange(len(codes)), even)
     power = np.square(codes[rest].astype(np.float32)).sum(axis=1)
     loud = rest[np.argsort(np.where(power > 0, power, np.inf), kind="stable")[:LOUD]]
-    return codes[np.concatenate([even, loud])], len(even)
+    chosen: Ints = codes[np.concatenate([even, loud])]
+    return chosen
 
 
 def fitted(linear: RowgenLinear, codes: Ints, row_bits: int) -> RoundedRowgenLinear:
     """The linear with the shift of least error on int8 activations [T, D_padded].
 
     The squared error of a token's outputs counts relative to their own size, so that a token with
-    a massive activation counts like any other.
+    a massive activation, or the small values of an attention sink, counts like any other.
     """
-    tokens, even = sample(codes)
+    tokens = sample(codes)
     steps = linear.dequantization
     zero = len(linear.codebooks) * ROW_OFFSET
     exact = computed_sums(linear, tokens).astype(np.float64) - zero
     weights = steps.multiplier.astype(np.float64)
     sizes = np.square(exact * weights).sum(axis=1)
+    counts = np.divide(1, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
     best, least = None, np.inf
     for shift in range(min(EXACT_ROW_BITS - row_bits, steps.shift1 + steps.shift2) + 1):
         made = rounded(linear, row_bits, shift)
         sums = computed_sums(made, tokens).astype(np.float64)
         gaps = sums - len(made.codebooks) * row_offset(row_bits) - exact / 2.0**shift
-        means = np.round(gaps[:even].mean(axis=0))
+        means = np.round(counts @ gaps / max(counts.sum(), 1e-300))
         errors = np.square((gaps - means) * 2.0**shift * weights).sum(axis=1)
-        error = float((errors / np.where(sizes > 0, sizes, 1)).sum())
+        error = float(errors @ counts)
         if error < least:
             fixed = dataclasses.replace(
                 made.dequantization,

@@ -12,13 +12,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hw.config import ALPHA_MAX, EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
-from hw.golden.softmax import LOG2_BITS
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
+from hw.resource_sizes import (
+    SLOT_BITS,
+    aux_clients,
+    distance_bits,
+    dot_bits,
+    mass_bits,
+    rotated_bits,
+    row_bits,
+    row_source_bits,
+    table_bits,
+    vector_writers,
+)
 from hw.units.row_limits import norm_words_max, rope_words_max
 from hw.units.slice_lanes import slice_lanes
 
@@ -27,59 +38,10 @@ ENGINES, TASK_BITS = 9, 263
 """Queues of the dispatcher, less one of copies; an instruction with its tokens."""
 CODE_BITS = 8
 """A centroid's number."""
-SLOT_BITS = ROW_ENTRIES * 4
-"""The smallest row of a table buffer."""
 DSP_PRODUCT_BITS = 9
 """Products at least this wide take a multiplier."""
 
 Size = Callable[[HardwareConfig], float]
-
-
-def distance_bits(c: HardwareConfig) -> int:
-    """A distance of the search."""
-    return 32 + c.vector_length.bit_length() - 1 if c.l2_search else 17
-
-
-def row_source_bits(c: HardwareConfig) -> int:
-    """What a row comes from: table entries, or as many centroids."""
-    return 8 * ROW_ENTRIES * (c.vector_length if c.rowgen else 1)
-
-
-def table_bits(c: HardwareConfig) -> int:
-    """A word of a table buffer: a row source, and at least a port word."""
-    return max(c.port_bits, row_source_bits(c))
-
-
-def row_bits(c: HardwareConfig) -> int:
-    """Bits that count rows in half a table buffer."""
-    return bits_for(c.table_words * c.port_bits // SLOT_BITS)
-
-
-def dot_bits(c: HardwareConfig) -> int:
-    """A group's dot product in the multiplier array."""
-    return max(15 + ALPHA_MAX, 8 + LOG2_BITS if c.log2_softmax else 0) + bits_for(c.group_max)
-
-
-def mass_bits(c: HardwareConfig) -> int:
-    """A group's sum of activations with their channel factors, or of log2 weights."""
-    return max(8 + ALPHA_MAX, 2 + LOG2_BITS if c.log2_softmax else 0) + bits_for(c.group_max)
-
-
-def vector_writers(c: HardwareConfig) -> int:
-    """Engines that write the vector memory."""
-    return (6 if c.simd else 3) + c.rotates
-
-
-def aux_clients(c: HardwareConfig) -> int:
-    """Engines that share the aux port, with instruction fetch."""
-    return 8 if c.simd else 5
-
-
-def rotated_bits(c: HardwareConfig, *, delayed: bool) -> int:
-    """Bits of all stages of the Hadamard engine within words, or between words (``delayed``)."""
-    within = bits_for(c.word_elements)
-    return sum(c.word_elements * (16 + LENGTH_BITS_MAX - bit) for bit in range(LENGTH_BITS_MAX)
-               if (bit >= within) == delayed)
 
 
 def _one(c: HardwareConfig) -> float:
@@ -183,7 +145,7 @@ class Component:
     def terms(self, resource: str, flow: str) -> tuple[str, ...]:
         """Terms of a resource (lut, lut_cells or ff) in a flow of `hw.synthesis`."""
         terms = self.ff if resource == "ff" else self.lut
-        return terms + self.ecp5 if flow == "ecp5" else terms
+        return tuple(dict.fromkeys(terms + self.ecp5)) if flow == "ecp5" else terms
 
 
 def _softmax_dsp(c: HardwareConfig) -> int:
@@ -247,7 +209,7 @@ COMPONENTS: dict[str, Component] = {
     ),
     "SIMD adders": Component(
         path="position_lane.simd_adder", count=lambda c: c.positions,
-        lut=("column entry bit",), ff=("column sum bit",),
+        lut=("column entry bit",), ff=("column sum bit",), ecp5=("column sum bit",),
     ),
     "lookup control": Component(
         path="lut", without=("position_lane",),
