@@ -2,8 +2,9 @@
 
 Hardware with ``row_bits`` below 16 shifts, rounds and saturates the entries of computed rows. One
 shift for a whole linear is chosen on the calibration text, where it is the one with the least
-error of the sums; a column's mean error goes into the dequantizer's ``zero`` (bias correction, as
-in Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction").
+error of the sums; the mean error of all columns goes into the dequantizer's ``zero`` (bias
+correction, as in Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
+Correction"), which stays one for all columns, so that its parameters stay compact.
 """
 
 from __future__ import annotations
@@ -109,13 +110,13 @@ def fitted(linear: RowgenLinear, codes: Ints, row_bits: int) -> RoundedRowgenLin
         made = rounded(linear, row_bits, shift)
         sums = computed_sums(made, tokens).astype(np.float64)
         gaps = sums - len(made.codebooks) * row_offset(row_bits) - exact / 2.0**shift
-        means = np.round(counts @ gaps / max(counts.sum(), 1e-300))
-        errors = np.square((gaps - means) * 2.0**shift * weights).sum(axis=1)
+        mean = round(float((counts @ gaps).mean() / max(counts.sum(), 1e-300)))
+        errors = np.square((gaps - mean) * 2.0**shift * weights).sum(axis=1)
         error = float(errors @ counts)
         if error < least:
             fixed = dataclasses.replace(
                 made.dequantization,
-                zero=(made.dequantization.zero - means).astype(np.int32))
+                zero=(made.dequantization.zero - mean).astype(np.int32))
             best, least = dataclasses.replace(made, dequantization=fixed), error
     assert best is not None
     return best
