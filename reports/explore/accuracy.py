@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compiler.quant.layer_keys import layer_key
-from compiler.quant.scheme import LINEARS, Lut2dScheme, Scheme, SchemeMap
+from compiler.quant.scheme import LINEARS, Lut2dScheme, RowgenScheme, Scheme, SchemeMap
+from hw.config import EXACT_ROW_BITS
 from hw.errors import ConfigError
 from hw.presets import CONFIGS
 
@@ -69,7 +70,9 @@ class Sensitivities:
     """What is known of a model.
 
     layers: of the model. losses: by `scheme_key` and linear, nats a token of each layer. whole: by
-    `map_key`, perplexity over float, and which row of which file says so.
+    `map_key`, perplexity over float, and which row of which file says so. rounded: by bits of
+    computed rows, nats that rounding them adds, the `map_key` of the scheme where that was
+    measured, and where it says so.
     """
 
     model: str
@@ -77,9 +80,28 @@ class Sensitivities:
     command: str
     losses: Mapping[str, Mapping[str, tuple[float, ...]]]
     whole: Mapping[str, tuple[float, str]]
+    rounded: Mapping[int, tuple[float, str, str]]
 
-    def loss(self, scheme: SchemeMap) -> Loss:
-        """Loss of a scheme; raises UnknownSchemeError, ConfigError in one line."""
+    def loss(self, scheme: SchemeMap, row_bits: int = EXACT_ROW_BITS) -> Loss:
+        """Loss of a scheme; raises UnknownSchemeError, ConfigError in one line.
+
+        row_bits: of the hardware's computed rows.
+        """
+        parts = (scheme.default, *scheme.layers.values())
+        if row_bits == EXACT_ROW_BITS or not any(isinstance(p, RowgenScheme) for p in parts):
+            return self.exact(scheme)
+        if (known := self.rounded.get(row_bits)) is None:
+            raise UnknownSchemeError(
+                f"rows of {row_bits} bits were not measured on {self.model}; use a row_bits of "
+                f"{', '.join(map(str, sorted(self.rounded)))} or {EXACT_ROW_BITS}")
+        exact, (nats, key, source) = self.exact(scheme), known
+        if map_key(scheme) == key:
+            return Loss(nats=exact.nats + nats, provenance=exact.provenance, source=source)
+        return Loss(nats=exact.nats + nats, provenance="predicted",
+                    source=f"{exact.source}, and {source}")
+
+    def exact(self, scheme: SchemeMap) -> Loss:
+        """Loss of a scheme whose computed rows are not rounded."""
         if (found := self.whole.get(map_key(scheme))) is not None:
             return Loss(nats=math.log(found[0]), provenance="measured", source=found[1])
         scheme.check_layers(self.layers)
@@ -115,6 +137,8 @@ def sensitivities_of(value: Mapping[str, Any], more: Mapping[str, Any] | None = 
         model=value["model"], layers=value["layers"], command=value["command"],
         losses={row["key"]: {linear: tuple(losses) for linear, losses in row["losses"].items()}
                 for row in rows},
-        whole={row["key"]: (row["perplexity_ratio"], row["source"]) for row in value["whole"]})
+        whole={row["key"]: (row["perplexity_ratio"], row["source"]) for row in value["whole"]},
+        rounded={row["row_bits"]: (row["nats"], row["key"], row["source"])
+                 for row in value.get("rounded", ())})
 
 

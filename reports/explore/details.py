@@ -135,7 +135,8 @@ def design_values(
             phases.append(phase_values(name, phase, workload.name, design, costs))
     accuracy = None
     if study.accuracy is not None:
-        loss = load_sensitivities(study.accuracy, measured).loss(design.scheme)
+        loss = load_sensitivities(study.accuracy, measured).loss(
+            design.scheme, design.hardware.row_bits)
         accuracy = {"perplexity_ratio": outcome.metrics["perplexity_ratio"],
                     "loss_nats": loss.nats, "provenance": loss.provenance, "source": loss.source,
                     "model": study.accuracy}

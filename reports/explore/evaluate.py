@@ -175,7 +175,8 @@ def _evaluate(design: Design, study: Study, measured: Path | None) -> Outcome:
     metrics = size_metrics(design, study.prices)
     accuracy = ""
     if study.accuracy is not None:
-        loss = load_sensitivities(study.accuracy, measured).loss(design.scheme)
+        loss = load_sensitivities(study.accuracy, measured).loss(
+            design.scheme, design.hardware.row_bits)
         metrics |= {"loss_nats": loss.nats, "perplexity_ratio": math.exp(min(loss.nats, 700))}
         accuracy = loss.provenance
     violations = broken(tuple(b for b in study.bounds if b.metric in EARLY), metrics)

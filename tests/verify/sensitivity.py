@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ GROUPS = (("simd-w4a8", "rowgen-2bit", "rowgen-3bit", "rowgen-4bit"),
           ("lut2d-int4-c16", "lut2d-int4"), ("lut2d-int4-v4",), ("lut2d-int4-v1",))
 """Schemes that are measured side by side, each group with one vector length."""
 ACCURACY = Path("docs/measured/accuracy.json")
+ROUNDED = "rowgen-2bit"
+"""Scheme on which narrower rows were measured."""
 
 
 def whole_models() -> list[dict[str, Any]]:
@@ -35,6 +39,17 @@ def whole_models() -> list[dict[str, Any]]:
              "source": f"{ACCURACY}, row {name}"}
             for name in names("schemes") if "relative" in rows.get(name, {})
             and rows[name]["scheme"] == name and not rows[name]["fixed_point_only"]]
+
+
+def rounded_rows() -> list[dict[str, Any]]:
+    """What rounding computed rows adds, from the rows of ``ROUNDED`` on narrower hardware."""
+    rows = json.loads(ACCURACY.read_text())["rows"]
+    exact = math.log1p(rows[ROUNDED]["relative"])
+    found = {name: re.fullmatch(f"{ROUNDED}, rows of (\\d+) bits", name) for name in rows}
+    return [{"row_bits": int(match[1]), "key": map_key(load_scheme(ROUNDED)),
+             "nats": math.log1p(rows[name]["relative"]) - exact,
+             "source": f"{ACCURACY}, row {name}"}
+            for name, match in found.items() if match and "relative" in rows[name]]
 
 
 def main() -> None:
@@ -48,7 +63,7 @@ def main() -> None:
         rows += scheme_rows(MODEL, parts, arguments.work / str(number),
                             lambda said: print(said, file=sys.stderr, flush=True))
     values = {"model": MODEL, "layers": load_model(MODEL).architecture.layers,
-              "command": COMMAND, "schemes": rows, "whole": whole_models()}
+              "command": COMMAND, "schemes": rows, "whole": whole_models(), "rounded": rounded_rows()}
     FOLDER.mkdir(exist_ok=True)
     write_atomically(FOLDER / f"{MODEL}.json", (json.dumps(values, indent=1) + "\n").encode())
 
