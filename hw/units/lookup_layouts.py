@@ -136,7 +136,8 @@ def write_layout(config: HardwareConfig) -> data.StructLayout:
 def record_layout() -> data.StructLayout:
     """Port words in each part of a record as it is read, and the instruction's rounds.
 
-    quartered: records fill at most half of a buffer's half, so that four of them have room. Stable while an instruction runs.
+    quartered: records fill at most half of a buffer's half, so that four of them have room.
+    Stable while an instruction runs.
     """
     return data.StructLayout({
         "table_words": 16, "low_words": 16, "high_words": 16, "rounds": 12,

@@ -60,7 +60,8 @@ def _lut(fields: Fields, config: HardwareConfig) -> dict[int, int]:
     """ROUNDS; STEPS: of a pass; PASS: passes of a round (slices); ROWS: tokens; MODE: gather.
 
     WORDS: of a record as a loader takes it; PARTS: of a token's bundle; EXTRA: of its indices;
-    LIMIT: of a record in memory; START: records that a lane's buffers hold. ADDRESS: of the last port, whose lanes are the last to be free.
+    LIMIT: of a record in memory; START: records that a lane's buffers hold. ADDRESS: of the last
+    port, whose lanes are the last to be free.
     """
     form = RecordFormat.of(fields, config)
     gather = fields["mode"] == LutMode.GATHER
