@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from amaranth import Cat, Value
 from amaranth.lib import data
 
 from hw.config import ROW_ENTRIES, HardwareConfig, bits_for
@@ -14,6 +15,8 @@ INDEX_BITS = 4
 """Bits of an index that choose within a row; the bits above them choose the slice."""
 SLOT_BITS = ROW_ENTRIES * ENTRY_BITS // 2
 """A row of 4-bit entries; rows of the other kinds take 2 slots or more."""
+HALF_BITS = 2
+"""Bits that tell the buffers of a round from those of the rounds under way beside it."""
 SIMD_WORD_BITS = 48
 """Width of the adders that the fields of several columns share (one DSP48 or DSP58 adder)."""
 
@@ -71,6 +74,22 @@ def block_bits(config: HardwareConfig) -> int:
     return bits_for(config.index_blocks)
 
 
+def quarter_words(config: HardwareConfig) -> int:
+    """Port words of rows that fill at most half of a half; 0 where a half is no whole words."""
+    return config.table_words // 2 if config.table_words * config.port_bits >= 2 * table_width(
+        config) else 0
+
+
+def quarter_blocks(config: HardwareConfig) -> int:
+    """Column blocks whose indices fill at most half of a half."""
+    return 1 << block_bits(config) >> 1
+
+
+def half_address(address: Value, half: Value) -> Value:
+    """Address in a buffer of two halves; bit 1 of ``half`` chooses the upper part of a half."""
+    return Cat(address[:-1], address[-1] | half[1], half[0]) if len(address) else half[0]
+
+
 def generator_cycles(config: HardwareConfig) -> int:
     """Cycles that the row generator puts between row extract and copy."""
     return 2 + config.rounds_rows if config.rowgen else 0
@@ -96,11 +115,11 @@ def setup_layout(config: HardwareConfig) -> data.StructLayout:
 def step_layout(config: HardwareConfig) -> data.StructLayout:
     """One step of a position lane: add ``lanes`` entries of one row.
 
-    valid: there is a step. read: the row is a new one. half: buffer half of the round. row: row
+    valid: there is a step. read: the row is a new one. half: `half_address` of the round. row: row
     number for code 0. block: column block. slice: the index bits above the low four to match.
     """
     return data.StructLayout({
-        "valid": 1, "read": 1, "half": 1,
+        "valid": 1, "read": 1, "half": HALF_BITS,
         "row": row_bits(config), "block": block_bits(config), "slice": INDEX_BITS,
     })
 
@@ -109,7 +128,7 @@ def write_layout(config: HardwareConfig) -> data.StructLayout:
     """A port word for one of a lane's buffers: rows, low or high index bits."""
     words = max(config.table_words, (1 << block_bits(config)) * block_words(config))
     return data.StructLayout({
-        "table": 1, "low": 1, "high": 1, "half": 1,
+        "table": 1, "low": 1, "high": 1, "half": HALF_BITS,
         "address": bits_for(words), "data": config.port_bits,
     })
 
@@ -117,8 +136,10 @@ def write_layout(config: HardwareConfig) -> data.StructLayout:
 def record_layout() -> data.StructLayout:
     """Port words in each part of a record as it is read, and the instruction's rounds.
 
+    quartered: records fill at most half of a buffer's half, so that four of them have room.
     Stable while an instruction runs.
     """
     return data.StructLayout({
         "table_words": 16, "low_words": 16, "high_words": 16, "rounds": 12,
+        "quartered": 1,
     })

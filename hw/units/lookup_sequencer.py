@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,6 +38,7 @@ class LookupSequencer(wiring.Component):
     start : In(1), begin on ``fields`` in the next cycle
     fields : In(task_layout(LUT)), stable while busy
     busy : Out(1), steps are left
+    quartered : In(1), rounds go through four parts of the buffers, not two; stable while busy
     loaded : In(1), take : Out(1), every port holds a new round; it is started
     tag : Out(tag_layout), of the step that is issued
     operand : Out(MemoryRead of the operand store), where a step needs a new row; not for GATHER
@@ -55,6 +56,7 @@ class LookupSequencer(wiring.Component):
             "start": In(1),
             "fields": In(task_layout(Opcode.LUT)),
             "busy": Out(1),
+            "quartered": In(1),
             "loaded": In(1),
             "take": Out(1),
             "tag": Out(tag_layout()),
@@ -74,7 +76,7 @@ class LookupSequencer(wiring.Component):
         # row: of code 0, this group and slice; token_row: where the token's rows begin (GATHER).
         row, token_row = Signal(row_bits), Signal(row_bits)
         operands, operand, address = Signal(16), Signal(16), Signal(12)
-        half, pace = Signal(), Signal(range(PASS_CYCLES))
+        half, pace = Signal.like(step.half), Signal(range(PASS_CYCLES))
         issue, starts_pass, gather = Signal(), Signal(), Signal()
         m.d.comb += [
             gather.eq(fields.mode == LutMode.GATHER),
@@ -128,12 +130,13 @@ class LookupSequencer(wiring.Component):
                     m.d.sync += [token.eq(0), token_row.eq(0), address.eq(fields.accumulator)]
                     m.d.sync += [slice_.eq(next_slice), row.eq(next_slice), operand.eq(operands)]
                     with m.If(last_slice):
-                        m.d.sync += [slice_.eq(0), row.eq(0), half.eq(~half)]
+                        m.d.sync += [slice_.eq(0), row.eq(0)]
+                        m.d.sync += half.eq(Mux(self.quartered, half + 1, ~half[0]))
                         m.d.sync += [operands.eq(next_operands), operand.eq(next_operands)]
                         m.d.sync += round_.eq(round_ + 1)
                         with m.If(last_round):
                             m.d.sync += self.busy.eq(0)
         with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), round_.eq(0), address.eq(fields.accumulator)]
+            m.d.sync += [self.busy.eq(1), round_.eq(0), half.eq(0), address.eq(fields.accumulator)]
             m.d.sync += [operands.eq(fields.operands), operand.eq(fields.operands)]
         return m

@@ -41,10 +41,11 @@ class LutEngine(wiring.Component):
     """Adds ``positions x lanes`` row entries a cycle to one accumulator word.
 
     The position lanes form a systolic chain: lane k works k cycles after lane 0, and partial
-    sums travel along. The next round is loaded while one is computed; a round starts when every
-    port has loaded it, so that an instruction takes about the larger of its port words and of
-    ``rounds x slices x max(4, tokens x blocks)`` cycles. Sums leave
-    ``positions + lane_cycles`` cycles after their step was issued and are never refused.
+    sums travel along. The next round is loaded while one is computed, or the next three if they
+    fill at most a quarter of the buffers each: short rounds follow sooner than the last lane reads
+    them. A round starts when every port has loaded it, so that an instruction takes about the
+    larger of its port words and of ``rounds x slices x max(4, tokens x blocks)`` cycles. Sums
+    leave ``positions + lane_cycles`` cycles after their step was issued and are never refused.
 
     Without ``rowgen`` there are no computed rows, and with 4-bit indices no bits above the low
     four: the instruction must not ask for ROWGEN, nor for more than one slice or ``index_high``.
@@ -111,6 +112,8 @@ class LutEngine(wiring.Component):
             record.table_words.eq(table_words),
             record.low_words.eq(low_words),
             record.rounds.eq(task.rounds),
+            record.quartered.eq((table_words <= layouts.quarter_words(config))
+                                & (task.blocks <= layouts.quarter_blocks(config))),
             record.high_words.eq(Mux(task.index_high == 0, 0, Mux(
                 task.index_high == 1, (low_words + 1) >> 1, low_words
             ))),
@@ -136,6 +139,7 @@ class LutEngine(wiring.Component):
         start = Signal()
         m.d.comb += [fetch.fields.eq(task), fetch.start.eq(start & gather)]
         m.d.comb += [sequencer.fields.eq(task), sequencer.start.eq(start)]
+        m.d.comb += sequencer.quartered.eq(record.quartered)
         with m.FSM():
             with m.State("idle"):
                 with m.If(self.task.valid):

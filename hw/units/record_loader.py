@@ -9,15 +9,16 @@ from amaranth.lib.wiring import In, Out
 from hw.config import HardwareConfig
 from hw.units import lookup_layouts as layouts
 
-HALVES = 2
+HALVES, QUARTERS = 2, 4
 RECORD_BITS = 16
 
 
 class RecordLoader(wiring.Component):
-    """Fills the lanes of a port round by round, one word a cycle, one half ahead of the lanes.
+    """Fills the lanes of a port round by round, one word a cycle, ahead of the lanes.
 
     A round is one record for each lane of the port: table words, then low index words, then
-    high ones. Words wait while both halves are full; those behind an instruction's last round
+    high ones. Words wait while both halves are full, or with ``quartered`` all four of their parts;
+    those behind an instruction's last round
     belong to the next one and wait for its start. A word is in its buffer two cycles after its
     transfer.
 
@@ -60,9 +61,10 @@ class RecordLoader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         record, write = self.record, self.write
-        half, complete, moved, last_word = Signal(), Signal(), Signal(), Signal()
+        complete, moved, last_word, room = Signal(), Signal(), Signal(), Signal()
+        half = Signal.like(write.half)
         reading, round_ = Signal(), Signal.like(record.rounds)
-        filled, waiting = Signal(range(HALVES + 1)), Signal(range(HALVES + 1))
+        filled, waiting = Signal(range(QUARTERS + 1)), Signal(range(QUARTERS + 1))
         left, absent = Signal(RECORD_BITS), Signal()
         m.d.sync += [
             filled.eq(filled + complete - self.released),
@@ -71,8 +73,9 @@ class RecordLoader(wiring.Component):
         m.d.comb += [
             self.loaded.eq(waiting != 0),
             absent.eq(self.listed & (left == 0)),
-            self.words.ready.eq(reading & (filled != HALVES) & ~absent),
-            moved.eq(reading & (filled != HALVES) & (self.words.valid | absent)),
+            room.eq(filled != Mux(record.quartered, QUARTERS, HALVES)),
+            self.words.ready.eq(reading & room & ~absent),
+            moved.eq(reading & room & (self.words.valid | absent)),
         ]
 
         # A lane's turn and a part's turn are one-hot registers; the word counts within a part.
@@ -101,11 +104,13 @@ class RecordLoader(wiring.Component):
         with m.If(record_ends):
             m.d.sync += [table.eq(1), high.eq(0), lane.eq(lane.rotate_left(1))]
         with m.If(complete):
-            m.d.sync += [half.eq(~half), round_.eq(round_ + 1)]
+            m.d.sync += [
+                half.eq(Mux(record.quartered, half + 1, ~half[0])), round_.eq(round_ + 1),
+            ]
             with m.If(round_ + 1 == record.rounds):
                 m.d.sync += reading.eq(0)
         with m.If(self.start):
-            m.d.sync += [reading.eq(1), round_.eq(0), left.eq(self.count)]
+            m.d.sync += [reading.eq(1), round_.eq(0), left.eq(self.count), half.eq(0)]
 
         m.d.sync += [write.table.eq(moved & table), write.low.eq(moved & low),
                      write.high.eq(moved & high)]

@@ -66,22 +66,23 @@ def lut(
     row: Ints, start: int, ready: int, state: Ints, machine: Ints, port: Ints, offered: Ints,
     taken: Ints, answered: Ints,
 ) -> tuple[int, int]:
-    """A LUT: rounds are loaded into one of two halves while the other is in use."""
+    """A LUT: rounds are loaded into some parts of the buffers while others are in use."""
     gather = row[row_of.MODE] == GATHERED
     steps, record = row[row_of.STEPS], row[row_of.WORDS]
     length = row[row_of.PASS] * max(4, steps)
     last_step = (row[row_of.PASS] - 1) * max(4, steps) + steps - 1
-    free_before, free, issued = start + 2, start + 2, start + 2
+    # Parts of the buffers are free in turn: the next one, and up to three behind it.
+    frees, issued = (start + 2, start + 2, start + 2, start + 2), start + 2
     waited, send, code = 0, max(start + 4, ready), 0
     memory, rounds = row[row_of.ADDRESS], row[row_of.ROUNDS]
     mark, marked, answer = 0, 0, 0
     number, begin = 0, start
     while number < rounds:
         number += 1
-        loaded = free_before
+        loaded = frees[0]
         if not gather:
             loaded = take_all(
-                port, offered, taken, answered, free_before, machine[of.RECORDS] * record)
+                port, offered, taken, answered, frees[0], machine[of.RECORDS] * record)
         else:
             for _ in range(machine[of.RECORDS]):
                 for token in range(row[row_of.ROWS] + 1):
@@ -93,12 +94,13 @@ def lut(
                         code = (code + CODE_STEP) % max(1, place // sent)
                         place = code * sent
                     send = at.command(port, send, memory + place, sent) + GATHER_CYCLES
-                    loaded = take_all(port, offered, taken, answered, free_before, sent)
+                    loaded = take_all(port, offered, taken, answered, frees[0], sent)
                 memory += row[row_of.LIMIT]
         begin = max(loaded + 1, issued)
         waited += begin - issued
         issued = begin + length
-        free_before, free = free, begin + last_step + machine[of.LUT_RELEASE]
+        free = begin + last_step + machine[of.LUT_RELEASE]
+        frees = (frees[1], frees[2] if row[row_of.START] > 2 else free, frees[3], free)
         words = machine[of.RECORDS] * record
         if mark == 0 and steady(port, number, ROUNDS_WARM, words):
             mark, marked, answer = number, begin, port[at.LAST_ANSWER]
@@ -109,7 +111,7 @@ def lut(
                           port[at.LAST_ANSWER] - answer)
             waited += cycles - windows * ROUNDS_WINDOW * length
             begin, issued, send = begin + cycles, issued + cycles, send + cycles
-            free_before, free = free_before + cycles, free + cycles
+            frees = (frees[0] + cycles, frees[1] + cycles, frees[2] + cycles, frees[3] + cycles)
             memory += windows * ROUNDS_WINDOW * machine[of.RECORDS] * row[row_of.LIMIT]
             number += windows * ROUNDS_WINDOW
     complete = begin + last_step + machine[of.LUT_DRAIN]

@@ -15,7 +15,8 @@ from compiler.image.weights import WeightFormat
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import ENGINE_OF, LINE_BYTES, OPTIONAL, LutMode, Opcode, SimdMode
-from hw.units.lookup_layouts import block_words
+from hw.units.lookup_layouts import block_words, quarter_blocks, quarter_words
+from hw.units.record_loader import HALVES, QUARTERS
 from hw.units.simd_sequencer import TOKEN_CYCLES
 
 Fields = Mapping[str, int]
@@ -59,7 +60,8 @@ def _lut(fields: Fields, config: HardwareConfig) -> dict[int, int]:
     """ROUNDS; STEPS: of a pass; PASS: passes of a round (slices); ROWS: tokens; MODE: gather.
 
     WORDS: of a record as a loader takes it; PARTS: of a token's bundle; EXTRA: of its indices;
-    LIMIT: of a record in memory. ADDRESS: of the last port, whose lanes are the last to be free.
+    LIMIT: of a record in memory; START: records that a lane's buffers hold. ADDRESS: of the last
+    port, whose lanes are the last to be free.
     """
     form = RecordFormat.of(fields, config)
     gather = fields["mode"] == LutMode.GATHER
@@ -71,7 +73,8 @@ def _lut(fields: Fields, config: HardwareConfig) -> dict[int, int]:
         ADDRESS: (fields["address"] + last) * LINE_BYTES // config.port_bytes,
         ROUNDS: fields["rounds"], STEPS: fields["tokens"] * fields["blocks"],
         PASS: fields["slices"], ROWS: fields["tokens"], MODE: int(gather),
-        WORDS: table + indices, PARTS: form.bundle_words, EXTRA: indices,
+        START: QUARTERS if table <= quarter_words(config) and form.blocks <= quarter_blocks(config)
+        else HALVES, WORDS: table + indices, PARTS: form.bundle_words, EXTRA: indices,
         LIMIT: fields["record_words"]}
 
 

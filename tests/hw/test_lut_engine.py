@@ -23,7 +23,7 @@ from hw.isa import LINE_BYTES, LutMode, Opcode
 from hw.units.lut_engine import LutEngine
 from hw.units.record_fetch import RecordFetch
 from tests.hw import formal
-from tests.hw.engines import Traffic
+from tests.hw.engines import Traffic, load_config
 from tests.hw.linear_bench import run_linear
 from tests.hw.lut_records import MINI, TINY, WIDE, pack_records
 
@@ -214,6 +214,24 @@ def test_columns_of_an_adder(port_bits: int, bits: int, columns: int) -> None:
                                  table_words=16, group_max=32)
     assert config.adder_columns == columns
     assert config.positions * ((1 << bits) - 1) < 1 << 48 // columns
+
+
+def test_short_records_use_four_parts_of_the_buffers() -> None:
+    """Words are taken one a cycle though the last lane has not read the rounds before; a layer
+    that fills more than a quarter comes before and behind.
+    """
+    config = load_config(port_bits=128, weight_ports=8, lanes=64, simd=False, hadamard=False,
+                         token_order=False, log2_softmax=False, vector_length=1)
+    layers = [layer(config, seed, LutMode.ROWGEN, 24, 1, blocks, blocks, first=int(not seed))
+              for seed, blocks in enumerate((5, 2, 5, 2))]
+    words, _, _ = run(config, layers)
+    sums = [item.expected.reshape(-1, config.lanes) for item in layers]
+    expected = np.zeros((5, config.lanes), np.int64)
+    for part in sums:
+        expected[:len(part)] += part
+    np.testing.assert_array_equal(words[5:10], expected)
+    _, _, cycles = run(config, layers[1:2])
+    assert cycles <= 24 * layers[1].fields["record_words"] + 40
 
 
 @pytest.mark.parametrize("mode", [LutMode.STREAM, LutMode.GATHER, LutMode.ROWGEN])

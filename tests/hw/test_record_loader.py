@@ -18,25 +18,26 @@ ROUNDS = 5
 @given(
     table=st.integers(1, 4), low=st.integers(1, 3), high=st.integers(0, 3),
     gaps=st.lists(st.integers(0, 2), max_size=20), reading=st.integers(0, 30),
+    parts=st.sampled_from([2, 4]),
 )
 def test_words_reach_their_buffers(
-    table: int, low: int, high: int, gaps: list[int], reading: int
+    table: int, low: int, high: int, gaps: list[int], reading: int, parts: int
 ) -> None:
-    """Every word lands once, in order; a half is not written before it is released."""
+    """Every word lands once, in order; a part of the buffers is not written before its release."""
     lanes = TINY.positions_per_port
     expected = [
-        (lane, kind, number % 2, address)
+        (lane, kind, number % parts, address)
         for number in range(ROUNDS) for lane in range(lanes)
         for kind, count in (("table", table), ("low", low), ("high", high))
         for address in range(count)
     ]
     dut = RecordLoader(TINY)
-    held = [-1, -1]
+    held = [-1] * parts
     written: list[tuple[int, str, int, int]] = []
 
     async def send(ctx: Any) -> None:
         ctx.set(dut.record, {"table_words": table, "low_words": low, "high_words": high,
-                             "rounds": ROUNDS})
+                             "rounds": ROUNDS, "quartered": parts == 4})
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
@@ -54,13 +55,13 @@ def test_words_reach_their_buffers(
         for number in range(ROUNDS):
             await ctx.tick().until(dut.loaded)
             # Whatever was counted as loaded is in the buffer two cycles later.
-            held[number % 2] = number
+            held[number % parts] = number
             ctx.set(dut.take, 1)
             await ctx.tick()
             ctx.set(dut.take, 0)
             for _ in range(reading):
                 await ctx.tick()
-            held[number % 2] = -1
+            held[number % parts] = -1
             ctx.set(dut.released, 1)
             await ctx.tick()
             ctx.set(dut.released, 0)
@@ -73,7 +74,7 @@ def test_words_reach_their_buffers(
                 if write[kind]:
                     assert write.data == len(written)
                     number = len(written) // size
-                    assert held[number % 2] in (-1, number)
+                    assert held[number % parts] in (-1, number)
                     written.append((lane.bit_length() - 1, kind, write.half, write.address))
 
     async def watchdog(ctx: Any) -> None:
