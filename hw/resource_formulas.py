@@ -137,9 +137,8 @@ TERMS: dict[str, Size] = {
     "input": lambda c: c.simd_depth,
     "log2 softmax": lambda c: c.log2_softmax,
     "dot bit": dot_bits,
-    # A DSP slice multiplies the lower bits, adders those above, with their sign.
-    "dot bit above the multiplier": lambda c: (
-        dot_bits(c) - WEIGHT_BITS + 1 if dot_bits(c) > WEIGHT_BITS else 0),
+    # A DSP slice multiplies the lower bits, those above are added.
+    "dots above the multiplier": lambda c: dot_bits(c) > WEIGHT_BITS,
     "queue bit": lambda c: bits_for(c.read_fifo_words),
     # Parts of a word are chunks (keys), or elements whose columns share a port word (values).
     "append buffer bit": lambda c: c.port_bits * max(c.chunks_per_word, c.simd_depth // 2),
@@ -317,8 +316,8 @@ COMPONENTS: dict[str, Component] = {
     ),
     "group scalers": Component(
         path="group_scaler", count=lambda c: c.lanes * c.simd,
-        lut=("dot bit", "dot bit above the multiplier"),
-        ff=("dot bit", "dot bit above the multiplier"), dsp=lambda c: 2,
+        lut=("dot bit", "dots above the multiplier"),
+        ff=("dot bit", "dots above the multiplier"), dsp=lambda c: 2,
         mult18=lambda c: _mult18(min(dot_bits(c), WEIGHT_BITS - 1)) + _mult18(mass_bits(c)),
     ),
     "weight buffers": Component(
