@@ -190,11 +190,6 @@ def _softmax_dsp(c: HardwareConfig) -> int:
     return c.word_elements // 2 + 2 + c.orders_tokens
 
 
-def _narrow(c: HardwareConfig) -> bool:
-    """Whether one multiplier takes a sum and its column's factor."""
-    return c.sum_bits <= WEIGHT_BITS
-
-
 def _mult18(bits: int) -> int:
     """Multipliers of ECP5 for a product of ``bits`` with at most 18: a last bit needs none."""
     return bits // 18 + (bits % 18 > 1)
@@ -294,8 +289,9 @@ COMPONENTS: dict[str, Component] = {
     "drain": Component(
         path="drain", lut=PER_ELEMENT, ff=PER_ELEMENT,
         choices=lambda c: [(c.sum_bits * c.word_elements, c.lanes // c.word_elements)],
-        dsp=lambda c: (6 - _narrow(c)) * c.word_elements + c.orders_tokens,
-        dsp58=lambda c: (4 - _narrow(c)) * c.word_elements + c.orders_tokens,
+        # One multiplier takes a narrow sum and its column's factor.
+        dsp=lambda c: (6 - (c.sum_bits <= WEIGHT_BITS)) * c.word_elements + c.orders_tokens,
+        dsp58=lambda c: (4 - (c.sum_bits <= WEIGHT_BITS)) * c.word_elements + c.orders_tokens,
         mult18=lambda c: 6 * c.word_elements + c.orders_tokens,
     ),
     "activate": Component(
