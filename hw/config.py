@@ -24,6 +24,9 @@ EXACT_ROW_BITS = 16
 ALPHA_MAX = 4
 """Largest power-of-two channel factor (exponent) of an activation chunk."""
 
+GROUP_MAX = 256
+"""Dot products of longer groups of int8 operands and factors leave a multiplier's 27 bits."""
+
 CLOCK_MAX = 10000
 """More megahertz than any circuit reaches."""
 
@@ -137,6 +140,8 @@ class HardwareConfig:
             self._require(2 <= self.simd_depth <= 8, "simd_depth", "2, 4 or 8 (exact lane packing)")
             self._require(self.group_max % self.word_elements == 0, "group_max",
                           f"a multiple of the {self.word_elements} elements of a port word")
+            self._require(self.group_max <= GROUP_MAX, "group_max", f"at most {GROUP_MAX} (one "
+                          "multiplier takes a group's dot product)")
             columns = self.lanes // self.weight_ports
             self._require(columns * 16 % self.port_bits == 0
                           and columns * self.simd_depth * 4 % self.port_bits == 0, "lanes",

@@ -92,7 +92,10 @@ class LutMode(enum.IntEnum):
 
 
 class SimdMode(enum.IntEnum):
-    """Operand widths of the multiplier array; W8L4 multiplies by shifts (log2 softmax)."""
+    """Operand widths of the multiplier array; W8L4 multiplies by shifts (log2 softmax).
+
+    With W8L4 all scales are 1.
+    """
 
     W4A4 = 0
     W4A8 = 1

@@ -99,9 +99,8 @@ TERMS: dict[str, Size] = {
     "input": lambda c: c.simd_depth,
     "log2 softmax": lambda c: c.log2_softmax,
     "dot bit": dot_bits,
-    # A DSP slice multiplies the lower bits, adders those above, with their sign.
-    "dot bit above the multiplier": lambda c: (
-        dot_bits(c) - WEIGHT_BITS + 1 if dot_bits(c) > WEIGHT_BITS else 0),
+    # A DSP slice multiplies the lower bits, those above are added.
+    "dots above the multiplier": lambda c: dot_bits(c) > WEIGHT_BITS,
     "queue bit": lambda c: bits_for(c.read_fifo_words),
     # Parts of a word are chunks (keys), or elements whose columns share a port word (values).
     "append buffer bit": lambda c: c.port_bits * max(c.chunks_per_word, c.simd_depth // 2),
@@ -151,11 +150,6 @@ class Component:
 def _softmax_dsp(c: HardwareConfig) -> int:
     """Slopes times odd places (even ones are shifts of those), and three or four more products."""
     return c.word_elements // 2 + 2 + c.orders_tokens
-
-
-def _narrow(c: HardwareConfig) -> bool:
-    """Whether one multiplier takes a sum and its column's factor."""
-    return c.sum_bits <= WEIGHT_BITS
 
 
 def _mult18(bits: int) -> int:
@@ -257,8 +251,9 @@ COMPONENTS: dict[str, Component] = {
     "drain": Component(
         path="drain", lut=PER_ELEMENT, ff=PER_ELEMENT,
         choices=lambda c: [(c.sum_bits * c.word_elements, c.lanes // c.word_elements)],
-        dsp=lambda c: (6 - _narrow(c)) * c.word_elements + c.orders_tokens,
-        dsp58=lambda c: (4 - _narrow(c)) * c.word_elements + c.orders_tokens,
+        # One multiplier takes a narrow sum and its column's factor.
+        dsp=lambda c: (6 - (c.sum_bits <= WEIGHT_BITS)) * c.word_elements + c.orders_tokens,
+        dsp58=lambda c: (4 - (c.sum_bits <= WEIGHT_BITS)) * c.word_elements + c.orders_tokens,
         mult18=lambda c: 6 * c.word_elements + c.orders_tokens,
     ),
     "activate": Component(
@@ -279,8 +274,8 @@ COMPONENTS: dict[str, Component] = {
     ),
     "group scalers": Component(
         path="group_scaler", count=lambda c: c.lanes * c.simd,
-        lut=("dot bit", "dot bit above the multiplier"),
-        ff=("dot bit", "dot bit above the multiplier"), dsp=lambda c: 2,
+        lut=("dot bit", "dots above the multiplier"),
+        ff=("dot bit", "dots above the multiplier"), dsp=lambda c: 2,
         mult18=lambda c: _mult18(min(dot_bits(c), WEIGHT_BITS - 1)) + _mult18(mass_bits(c)),
     ),
     "weight buffers": Component(

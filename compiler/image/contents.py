@@ -154,9 +154,10 @@ class ContentCheck:
             form = WeightFormat.of(fields, self.config)
             data = self.region(Opcode.SIMD, fields)
             if fields["volatile"]:
-                most = np.array([self.volatile(form, data, fields, int(alphas.max()))])
+                most = np.array([self.volatile(where, form, data, fields, int(alphas.max()))])
             else:
                 weights, scales, minima = unpack_weights(form, data, fields["port_stride"])
+                self.unit_scales(where, fields, scales)
                 bits = {SimdMode.W4A4: 4, SimdMode.W8L4: LOG2_ACT_BITS}.get(
                     SimdMode(fields["mode"]), 8)
                 most = simd_bounds(weights, alphas.reshape(-1), scales, minima, group,
@@ -164,12 +165,21 @@ class ContentCheck:
             self.proved[key] = -most, most
         return key
 
-    def volatile(self, form: WeightFormat, data: Ints, fields: Fields, alpha: int) -> int:
+    def unit_scales(self, where: str, fields: Fields, scales: Ints) -> None:
+        """The array multiplies its widest products by nothing else."""
+        if fields["mode"] == SimdMode.W8L4 and (scales != 1).any():
+            raise VerifyError(f"{where}: scales of log2 products must be 1")
+
+    def volatile(
+        self, where: str, form: WeightFormat, data: Ints, fields: Fields, alpha: int
+    ) -> int:
         """Largest sum of any int8 weights in +-127 under the scales that are there."""
         rows = split_regions(data, self.config.weight_ports, fields["port_stride"],
                              form.blocks * form.groups * form.group_bytes)
         groups = rows.reshape(-1, form.group_bytes)[:, :form.scale_bytes]
-        scale = int(np.abs(np.ascontiguousarray(groups).view("<i2").astype(np.int64)).max())
+        scales = np.ascontiguousarray(groups).view("<i2").astype(np.int64)
+        self.unit_scales(where, fields, scales)
+        scale = int(np.abs(scales).max())
         limit = 1 << LOG2_BITS if fields["mode"] == SimdMode.W8L4 else INT8_MAX
         inputs = form.group_rounds * self.config.word_elements
         dot = inputs * INT8_MAX * (limit << alpha) * scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal, Value, signed
+from amaranth import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,7 +17,7 @@ LATENCY = 4
 """Cycles from a dot product to its scaled sum."""
 SCALE_BITS = 16
 DOT_BITS = packing.WEIGHT_BITS
-"""Signed bits of a dot product that one DSP block multiplies; those above are shifted and added."""
+"""Signed bits of a dot product that one DSP block multiplies."""
 
 
 def mass_bits(config: HardwareConfig) -> int:
@@ -29,7 +29,8 @@ def mass_bits(config: HardwareConfig) -> int:
 class GroupScaler(wiring.Component):
     """``round_shift(dot * scale + mass * minimum, shift)`` of one column.
 
-    One token per cycle, `LATENCY` cycles of latency. Only log2 products fill more than `DOT_BITS`.
+    One token per cycle, `LATENCY` cycles of latency. A dot product of more than `DOT_BITS` must
+    have scale 1: only log2 products reach that, whose scales are 1 (`hw.isa.SimdMode`).
 
     Parameters
     ----------
@@ -72,30 +73,21 @@ class GroupScaler(wiring.Component):
         total = Signal(signed(product_bits + 1), reset_less=True)
         halves = Signal(signed(self.config.sum_bits + 1), reset_less=True)
         result = Signal(signed(self.config.sum_bits), reset_less=True)
-        low_bits, top_bits = DOT_BITS - 1, max(0, len(self.dot) - DOT_BITS + 1)
-        top_product = Signal(signed(SCALE_BITS + top_bits), reset_less=True)
         dot = Signal(self.dot.shape())
+        over = Signal(signed(max(0, len(dot) - DOT_BITS) + 1), reset_less=True)
         m.d.comb += dot.eq(Mux(self.odd, self.odd_dot, self.dot))
         with m.If(self.valid):
-            m.d.sync += offset.eq(self.mass * self.minimum)
-            if top_bits > 1:
-                m.d.sync += [
-                    product.eq(dot[:low_bits] * self.scale),
-                    top_product.eq(_by_adders(dot[low_bits:], self.scale)),
-                ]
-            else:
-                m.d.sync += product.eq(dot * self.scale)
+            m.d.sync += [
+                offset.eq(self.mass * self.minimum),
+                product.eq(dot[:DOT_BITS].as_signed() * self.scale),
+            ]
+            if len(dot) > DOT_BITS:
+                m.d.sync += over.eq(dot[DOT_BITS:].as_signed() + dot[DOT_BITS - 1])
         with m.If(multiplied):
-            m.d.sync += total.eq(product + (top_product << low_bits) + offset)
+            m.d.sync += total.eq(product + (over << DOT_BITS) + offset)
         with m.If(added):
             m.d.sync += halves.eq(shift_half(total, self.shift))
         with m.If(shifted):
             m.d.sync += result.eq(round_half(halves))
         m.d.comb += self.sum.eq(result)
         return m
-
-
-def _by_adders(few: Value, value: Value) -> Value:
-    """``few * value`` of a signed ``few`` of a few bits, in logic."""
-    sign = Mux(few[-1], value << (len(few) - 1), 0)
-    return sum(Mux(few[k], value << k, 0) for k in range(len(few) - 1)) - sign

@@ -252,11 +252,18 @@ def test_attention_that_is_refused(changes, message):
 
 
 def test_sums_of_a_cache_are_bounded_by_its_shape():
-    program, memory = attention(1, SIMD={"shift": 0})
+    program, memory = attention(SIMD={"shift": 0})
     verify(program, memory=memory)
     scales = memory[CACHE:CACHE + 2 * TINY.port_columns].view("<i2")
-    scales[3] = 100
+    scales[3] = 32767
     with pytest.raises(VerifyError, match=r"sums reach \d+, more than the 32-bit accumulator hol"):
+        verify(program, memory=memory)
+
+
+def test_scales_of_log2_products_are_1():
+    program, memory = attention(1)
+    memory[CACHE:CACHE + 2 * TINY.port_columns].view("<i2")[3] = 2
+    with pytest.raises(VerifyError, match=r"\(SIMD\): scales of log2 products must be 1$"):
         verify(program, memory=memory)
 
 

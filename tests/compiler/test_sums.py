@@ -16,7 +16,7 @@ from compiler.fit_sums import check_scores, fit_sums, lowered
 from compiler.image.layout import DrainParameters
 from compiler.image.sums import SumCheck
 from compiler.image.verify import verify_image
-from compiler.ir.matmul import rowgen_bounds, simd_bounds
+from compiler.ir.matmul import CENTROID_SUM_MAX, rowgen_bounds, simd_bounds
 from compiler.lower.block import lower_linears
 from compiler.quant.quantized import IntegerInput, Lut2dLinear, RowgenLinear, SimdLinear
 from hw.config import SUM_BITS_MAX, SUM_BITS_MIN, HardwareConfig
@@ -190,7 +190,8 @@ def test_ranges_of_instructions_add_up():
 @given(seed=st.integers(0, 2**32), length=st.sampled_from([1, 2, 4]))
 def test_bounds_of_computed_rows_are_reached(seed, length):
     rng = np.random.default_rng(seed)
-    books = rng.integers(-128, 128, (6, 2, 16, length)).astype(np.int8)
+    most = min(CENTROID_SUM_MAX // length, 127)
+    books = rng.integers(-most, most + 1, (6, 2, 16, length)).astype(np.int8)
     indices = rng.integers(0, 16, (6, 20)).astype(np.uint8)
     bounds = rowgen_bounds(books, indices, 16)
     for column in (0, 19):

@@ -7,6 +7,7 @@ from amaranth.sim import Simulator
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hw.config import ALPHA_MAX, GROUP_MAX
 from hw.fixed import round_shift, wrapped
 from hw.units.group_scaler import DOT_BITS, LATENCY, GroupScaler, mass_bits
 from hw.units.packed_dot import dot_bits, int4_dot_bits
@@ -21,15 +22,21 @@ def signed_values(bits):
     return st.sampled_from([-limit, -1, 0, 1, limit - 1]) | st.integers(-limit, limit - 1)
 
 
+def allowed(row):
+    """A dot product that one multiplier does not take has scale 1."""
+    limit = 1 << (DOT_BITS - 1)
+    return row | ({} if row["odd"] or -limit <= row["dot"] < limit else {"scale": 1})
+
+
 ROWS = st.lists(
     st.fixed_dictionaries({
         "odd": st.booleans(),
-        "dot": signed_values(dot_bits(SMALL)),
+        "dot": signed_values(DOT_BITS) | signed_values(dot_bits(SMALL)),
         "odd_dot": signed_values(int4_dot_bits(SMALL)),
         "mass": signed_values(mass_bits(SMALL)),
         "scale": INT16,
         "minimum": INT16,
-    }),
+    }).map(allowed),
     min_size=1, max_size=8,
 )
 
@@ -57,6 +64,11 @@ def scaled(rows, shift, bits):
 
 def test_config_has_dots_that_one_multiplier_does_not_take():
     assert dot_bits(SMALL) > DOT_BITS
+
+
+def test_only_log2_products_need_more_than_one_multiplier():
+    largest = GROUP_MAX * 127 * 128 << ALPHA_MAX
+    assert largest < 1 << (DOT_BITS - 1) <= 2 * largest
 
 
 @given(rows=ROWS, shift=st.integers(0, 63), bits=st.sampled_from([20, 27, 32]))

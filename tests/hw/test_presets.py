@@ -49,6 +49,8 @@ def write(tmp_path, **changes):
     ({"lanes": True}, "lanes must be int, not True"),
     ({"lanes": 48}, "lanes must be a power of two, not 48"),
     ({"lanes": 0}, "lanes must be positive, not 0"),
+    ({"group_max": 512},
+     r"group_max must be at most 256 \(one multiplier takes a group's dot product\), not 512"),
     ({"sum_bits": 19}, "sum_bits must be 20 to 32, not 19"),
     ({"sum_bits": 33}, "sum_bits must be 20 to 32, not 33"),
     ({"port_bits": 32}, "port_bits must be 64, 128, 256 or 512, not 32"),

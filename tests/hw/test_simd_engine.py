@@ -67,6 +67,8 @@ def make_layer(config, rng, mode, *, tokens, blocks, groups, group_rounds, has_m
         weights = np.where(rng.integers(0, 2, (columns, 1)), high, low) * np.ones_like(weights)
         alphas = np.full_like(alphas, 4)
     scales = rng.integers(-(1 << 15), 1 << 15, (groups, columns))
+    if mode == SimdMode.W8L4:
+        scales = np.ones_like(scales)
     minima = rng.integers(-(1 << 15), 1 << 15, (groups, columns)) if has_min else None
     # Extremes must not exceed 32 bits.
     shift = 18 if mode == SimdMode.W8L4 else 16
