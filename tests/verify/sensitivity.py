@@ -63,7 +63,8 @@ def main() -> None:
         rows += scheme_rows(MODEL, parts, arguments.work / str(number),
                             lambda said: print(said, file=sys.stderr, flush=True))
     values = {"model": MODEL, "layers": load_model(MODEL).architecture.layers,
-              "command": COMMAND, "schemes": rows, "whole": whole_models(), "rounded": rounded_rows()}
+              "command": COMMAND, "schemes": rows, "whole": whole_models(),
+              "rounded": rounded_rows()}
     FOLDER.mkdir(exist_ok=True)
     write_atomically(FOLDER / f"{MODEL}.json", (json.dumps(values, indent=1) + "\n").encode())
 
