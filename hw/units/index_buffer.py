@@ -11,7 +11,7 @@ from hw.units import lookup_layouts as layouts
 
 
 class IndexBuffer(wiring.Component):
-    """Two halves of ``index_blocks`` column blocks, filled while others are read.
+    """Two halves of ``index_blocks`` column blocks, one filled while the other is read.
 
     One block a cycle, two cycles after the request; held until the next one. The bits above the
     low four exist only in 8-bit indices; 2-bit ones are stored as they come, two blocks in the
@@ -24,7 +24,7 @@ class IndexBuffer(wiring.Component):
     Members
     -------
     write : In(write_layout), of which only words for the indices are taken
-    en, half, block, index_high : In, the request; ``half`` as in `half_address`
+    en, half, block, index_high : In, the request
     low, high : Out(lanes x 4 bits), bits 0..3 and 4..7 of the indices; 4-bit ones have no high
     """
 
@@ -36,7 +36,7 @@ class IndexBuffer(wiring.Component):
         members = {
             "write": In(layouts.write_layout(config)),
             "en": In(1),
-            "half": In(layouts.HALF_BITS),
+            "half": In(1),
             "block": In(layouts.block_bits(config)),
             "index_high": In(2),
             "low": Out(self.width),
@@ -84,11 +84,10 @@ class IndexBuffer(wiring.Component):
         part_bits = parts.bit_length() - 1
         part = write.address[:bits_for(parts)] if parts > 1 else 0
         m.d.comb += [
-            sink.addr.eq(layouts.half_address(
-                write.address[part_bits:part_bits + block_bits], write.half)),
+            sink.addr.eq(Cat(write.address[part_bits:part_bits + block_bits], write.half)),
             sink.data.eq(write.data.replicate(parts)),
             sink.en.eq(Mux(written, 1 << part, 0)),
             source.en.eq(self.en),
-            source.addr.eq(layouts.half_address(block[:block_bits], self.half)),
+            source.addr.eq(Cat(block[:block_bits], self.half)),
         ]
         return source.data

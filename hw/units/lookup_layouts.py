@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Value
 from amaranth.lib import data
 
 from hw.config import ROW_ENTRIES, HardwareConfig, bits_for
@@ -15,8 +14,6 @@ INDEX_BITS = 4
 """Bits of an index that choose within a row; the bits above them choose the slice."""
 SLOT_BITS = ROW_ENTRIES * ENTRY_BITS // 2
 """A row of 4-bit entries; rows of the other kinds take 2 slots or more."""
-HALF_BITS = 2
-"""Bits that tell the buffers of a round from those of the rounds under way beside it."""
 SIMD_WORD_BITS = 48
 """Width of the adders that the fields of several columns share (one DSP48 or DSP58 adder)."""
 
@@ -81,13 +78,8 @@ def quarter_words(config: HardwareConfig) -> int:
 
 
 def quarter_blocks(config: HardwareConfig) -> int:
-    """Column blocks whose indices fill at most half of a half."""
-    return 1 << block_bits(config) >> 1
-
-
-def half_address(address: Value, half: Value) -> Value:
-    """Address in a buffer of two halves; bit 1 of ``half`` chooses the upper part of a half."""
-    return Cat(address[:-1], address[-1] | half[1], half[0]) if len(address) else half[0]
+    """Column blocks whose indices fill at most half of a half; 0 where 2-bit ones would not."""
+    return 1 << block_bits(config) >> 1 if block_bits(config) > 1 else 0
 
 
 def generator_cycles(config: HardwareConfig) -> int:
@@ -115,11 +107,12 @@ def setup_layout(config: HardwareConfig) -> data.StructLayout:
 def step_layout(config: HardwareConfig) -> data.StructLayout:
     """One step of a position lane: add ``lanes`` entries of one row.
 
-    valid: there is a step. read: the row is a new one. half: `half_address` of the round. row: row
-    number for code 0. block: column block. slice: the index bits above the low four to match.
+    valid: there is a step. read: the row is a new one. half: buffer half of the round. row: row
+    number for code 0. upper: of the round, in the upper part of the half, as ``block`` says too.
+    block: column block. slice: the index bits above the low four to match.
     """
     return data.StructLayout({
-        "valid": 1, "read": 1, "half": HALF_BITS,
+        "valid": 1, "read": 1, "half": 1, "upper": 1,
         "row": row_bits(config), "block": block_bits(config), "slice": INDEX_BITS,
     })
 
@@ -128,7 +121,7 @@ def write_layout(config: HardwareConfig) -> data.StructLayout:
     """A port word for one of a lane's buffers: rows, low or high index bits."""
     words = max(config.table_words, (1 << block_bits(config)) * block_words(config))
     return data.StructLayout({
-        "table": 1, "low": 1, "high": 1, "half": HALF_BITS,
+        "table": 1, "low": 1, "high": 1, "half": 1,
         "address": bits_for(words), "data": config.port_bits,
     })
 
@@ -137,9 +130,10 @@ def record_layout() -> data.StructLayout:
     """Port words in each part of a record as it is read, and the instruction's rounds.
 
     quartered: records fill at most half of a buffer's half, so that four of them have room.
+    packed: high bits take half as many words as low ones.
     Stable while an instruction runs.
     """
     return data.StructLayout({
         "table_words": 16, "low_words": 16, "high_words": 16, "rounds": 12,
-        "quartered": 1,
+        "quartered": 1, "packed": 1,
     })

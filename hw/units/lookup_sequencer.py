@@ -76,7 +76,7 @@ class LookupSequencer(wiring.Component):
         # row: of code 0, this group and slice; token_row: where the token's rows begin (GATHER).
         row, token_row = Signal(row_bits), Signal(row_bits)
         operands, operand, address = Signal(16), Signal(16), Signal(12)
-        half, pace = Signal.like(step.half), Signal(range(PASS_CYCLES))
+        half, pace = Signal(2), Signal(range(PASS_CYCLES))
         issue, starts_pass, gather = Signal(), Signal(), Signal()
         m.d.comb += [
             gather.eq(fields.mode == LutMode.GATHER),
@@ -102,8 +102,9 @@ class LookupSequencer(wiring.Component):
         ]
         m.d.sync += [step.valid.eq(issue), step.read.eq(issue & (group_block == 0))]
         with m.If(issue):
-            m.d.sync += [step.half.eq(half), step.row.eq(row), step.block.eq(block),
-                         step.slice.eq(slice_)]
+            middle = layouts.quarter_blocks(self.config)
+            m.d.sync += [step.half.eq(half[0]), step.upper.eq(half[1]), step.row.eq(row),
+                         step.block.eq(block | Mux(half[1], middle, 0)), step.slice.eq(slice_)]
 
         with m.If(issue & starts_pass):
             m.d.sync += pace.eq(PASS_CYCLES - 1)

@@ -112,6 +112,7 @@ class LutEngine(wiring.Component):
             record.table_words.eq(table_words),
             record.low_words.eq(low_words),
             record.rounds.eq(task.rounds),
+            record.packed.eq(task.index_high == 1),
             record.quartered.eq((table_words <= layouts.quarter_words(config))
                                 & (task.blocks <= layouts.quarter_blocks(config))),
             record.high_words.eq(Mux(task.index_high == 0, 0, Mux(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -98,7 +98,7 @@ class PositionLane(wiring.Component):
         m.d.comb += [
             table_buffer.en.eq(steps[1].read),
             table_buffer.half.eq(steps[1].half),
-            table_buffer.slot.eq(slot),
+            table_buffer.slot.eq(Cat(slot[:-1], slot[-1] | steps[1].upper)),
             row_extract.en.eq(steps[extract_cycle].read),
             row_extract.slot.eq(extract_slot[:bits_for(layouts.slots(config))]),
             row_extract.int4.eq(setup.int4 & ~setup.computed),

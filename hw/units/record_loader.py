@@ -62,7 +62,7 @@ class RecordLoader(wiring.Component):
         m = Module()
         record, write = self.record, self.write
         complete, moved, last_word, room = Signal(), Signal(), Signal(), Signal()
-        half = Signal.like(write.half)
+        half = Signal(2)
         reading, round_ = Signal(), Signal.like(record.rounds)
         filled, waiting = Signal(range(QUARTERS + 1)), Signal(range(QUARTERS + 1))
         left, absent = Signal(RECORD_BITS), Signal()
@@ -112,12 +112,16 @@ class RecordLoader(wiring.Component):
         with m.If(self.start):
             m.d.sync += [reading.eq(1), round_.eq(0), left.eq(self.count), half.eq(0)]
 
+        # Of four parts of the buffers, those behind the first two begin in the middle of a half.
+        blocks = layouts.quarter_blocks(self.config) * layouts.block_words(self.config)
+        upper = Mux(table, self.config.table_words // 2,
+                    Mux(high & record.packed, blocks // 2, blocks))
         m.d.sync += [write.table.eq(moved & table), write.low.eq(moved & low),
                      write.high.eq(moved & high)]
         with m.If(moved):
             m.d.sync += [
-                write.half.eq(half),
-                write.address.eq(word),
+                write.half.eq(half[0]),
+                write.address.eq(word | Mux(half[1], upper, 0)),
                 write.data.eq(Mux(absent, 0, self.words.payload)),
                 self.lane.eq(lane),
             ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Mux
+from amaranth import Cat, Module, Mux
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,7 @@ from hw.units import lookup_layouts as layouts
 
 
 class TableBuffer(wiring.Component):
-    """Two halves of ``table_words`` port words, filled while others are read.
+    """Two halves of ``table_words`` port words, one filled while the other is read.
 
     Reads the word that holds a slot, one a cycle, one cycle after the request, and keeps it
     until the next request. A request does not see the write of the same cycle.
@@ -23,7 +23,7 @@ class TableBuffer(wiring.Component):
     Members
     -------
     write : In(write_layout), of which only words for the table are taken
-    en, half, slot : In, the request; slots count from the start of ``half`` (`half_address`)
+    en, half, slot : In, the request; slots count from the start of a half
     word : Out(table_width)
     """
 
@@ -35,7 +35,7 @@ class TableBuffer(wiring.Component):
         super().__init__({
             "write": In(layouts.write_layout(config)),
             "en": In(1),
-            "half": In(layouts.HALF_BITS),
+            "half": In(1),
             "slot": In(layouts.row_bits(config)),
             "word": Out(self.width),
         })
@@ -53,13 +53,11 @@ class TableBuffer(wiring.Component):
         places = half_words.bit_length() - 1
         part_bits, slot_bits = (size.bit_length() - 1 for size in (parts, layouts.slots(config)))
         m.d.comb += [
-            sink.addr.eq(layouts.half_address(
-                write.address[part_bits:part_bits + places], write.half)),
+            sink.addr.eq(Cat(write.address[part_bits:part_bits + places], write.half)),
             sink.data.eq(write.data.replicate(parts)),
             sink.en.eq(Mux(write.table, 1 << part, 0)),
             source.en.eq(self.en),
-            source.addr.eq(layouts.half_address(
-                self.slot[slot_bits:slot_bits + places], self.half)),
+            source.addr.eq(Cat(self.slot[slot_bits:slot_bits + places], self.half)),
             self.word.eq(source.data),
         ]
         return m

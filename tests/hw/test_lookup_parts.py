@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth import Module, Signal
 from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.config import HardwareConfig
 from hw.errors import ConfigError
-from hw.units import lookup_layouts as layouts
 from hw.units.copy_lanes import CopyLanes
 from hw.units.index_buffer import IndexBuffer
 from hw.units.row_extract import RowExtract
@@ -74,31 +72,6 @@ def test_table_buffer_keeps_both_halves(config: HardwareConfig) -> None:
                 assert ctx.get(dut.word) == expected
 
     simulate(dut, bench)
-
-
-@pytest.mark.parametrize("width", [0, 1, 4])
-def test_parts_of_buffers_are_apart(width: int) -> None:
-    """Halves of any words; four parts of words that leave the highest address bit free."""
-    address, half = Signal(width), Signal(layouts.HALF_BITS)
-    place = Signal(width + 1)
-    m = Module()
-    m.d.comb += place.eq(layouts.half_address(address, half))
-    seen: dict[tuple[int, ...], int] = {}
-
-    async def bench(ctx: Any) -> None:
-        for parts, words in ((2, 1 << width), (4, 1 << width >> 1)):
-            for part in range(parts):
-                for word in range(words):
-                    ctx.set(address, word)
-                    ctx.set(half, part)
-                    await ctx.delay(1e-9)
-                    seen[parts, part, word] = ctx.get(place)
-            found = [place for key, place in seen.items() if key[0] == parts]
-            assert len(set(found)) == len(found) == parts * words
-
-    sim = Simulator(m)
-    sim.add_testbench(bench)
-    sim.run()
 
 
 def test_row_larger_than_the_table_buffer() -> None:

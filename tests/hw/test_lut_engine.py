@@ -222,8 +222,9 @@ def test_short_records_use_four_parts_of_the_buffers() -> None:
     """
     config = load_config(port_bits=128, weight_ports=8, lanes=64, simd=False, hadamard=False,
                          token_order=False, log2_softmax=False, vector_length=1)
-    layers = [layer(config, seed, LutMode.ROWGEN, 24, 1, blocks, blocks, first=int(not seed))
-              for seed, blocks in enumerate((5, 2, 5, 2))]
+    layers = [layer(config, seed, LutMode.ROWGEN, 24, 1, blocks, blocks, slices,
+                    first=int(not seed))
+              for seed, (blocks, slices) in enumerate([(5, 1), (2, 1), (5, 1), (3, 4), (2, 16)])]
     words, _, _ = run(config, layers)
     sums = [item.expected.reshape(-1, config.lanes) for item in layers]
     expected = np.zeros((5, config.lanes), np.int64)

@@ -8,6 +8,7 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.units import lookup_layouts as layouts
 from hw.units.record_loader import RecordLoader
 from tests.hw.lut_records import TINY
 
@@ -33,6 +34,8 @@ def test_words_reach_their_buffers(
     ]
     dut = RecordLoader(TINY)
     held = [-1] * parts
+    blocks = layouts.quarter_blocks(TINY) * layouts.block_words(TINY)
+    middle = {"table": layouts.quarter_words(TINY), "low": blocks, "high": blocks}
     written: list[tuple[int, str, int, int]] = []
 
     async def send(ctx: Any) -> None:
@@ -75,7 +78,8 @@ def test_words_reach_their_buffers(
                     assert write.data == len(written)
                     number = len(written) // size
                     assert held[number % parts] in (-1, number)
-                    written.append((lane.bit_length() - 1, kind, write.half, write.address))
+                    upper, address = divmod(write.address, middle[kind])
+                    written.append((lane.bit_length() - 1, kind, write.half + 2 * upper, address))
 
     async def watchdog(ctx: Any) -> None:
         for _ in range(2000):
