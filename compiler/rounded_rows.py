@@ -2,9 +2,10 @@
 
 Hardware with ``row_bits`` below 16 shifts, rounds and saturates the entries of computed rows. One
 shift for a whole linear is chosen on the calibration text, where it is the one with the least
-error of the sums; the mean error of all columns goes into the dequantizer's ``zero`` (bias
+error of the sums; the mean rounding error of all columns goes into the dequantizer's ``zero`` (bias
 correction, as in Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
-Correction"), which stays one for all columns, so that its parameters stay compact.
+Correction"), which stays one for all columns, so that its parameters stay compact. What saturation
+loses does not: the mean of that holds for the float model's activations only.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ def computed_sums(linear: RowgenLinear, codes: Ints) -> Ints:
                        linear.indices, linear.group_columns, *rounding_of(linear))
 
 
+def centred_sums(linear: RowgenLinear, codes: Ints) -> Floats:
+    """`computed_sums` without the rows' offsets."""
+    offset = len(linear.codebooks) * row_offset(rounding_of(linear)[0])
+    return computed_sums(linear, codes).astype(np.float64) - offset
+
+
 def least_shift(largest: int, row_bits: int) -> int:
     """Least shift at which dot products up to ``largest`` in magnitude do not saturate."""
     shift = 0
@@ -95,24 +102,28 @@ def sample(codes: Ints) -> Ints:
 def fitted(linear: RowgenLinear, codes: Ints, row_bits: int) -> RoundedRowgenLinear:
     """The linear with the shift of least error on int8 activations [T, D_padded].
 
-    The squared error of a token's outputs counts relative to their own size, so that a token with
-    a massive activation, or the small values of an attention sink, counts like any other.
+    A token's error counts relative to the size of its outputs, and in its fourth power: one token
+    that saturation breaks decides against many that a finer step helps. Layers that take a massive
+    activation back, which is that of an attention sink, have only such a token to lose.
     """
     tokens = sample(codes)
     steps = linear.dequantization
-    zero = len(linear.codebooks) * ROW_OFFSET
-    exact = computed_sums(linear, tokens).astype(np.float64) - zero
+    exact = centred_sums(linear, tokens)
     weights = steps.multiplier.astype(np.float64)
     sizes = np.square(exact * weights).sum(axis=1)
     counts = np.divide(1, sizes, out=np.zeros(len(sizes)), where=sizes > 0)
     best, least = None, np.inf
     for shift in range(min(EXACT_ROW_BITS - row_bits, steps.shift1 + steps.shift2) + 1):
         made = rounded(linear, row_bits, shift)
-        sums = computed_sums(made, tokens).astype(np.float64)
-        gaps = sums - len(made.codebooks) * row_offset(row_bits) - exact / 2.0**shift
-        mean = round(float((counts @ gaps).mean() / max(counts.sum(), 1e-300)))
+        mean = 0
+        if shift:
+            # One bit fewer than the dot products have: rounded, but never saturated.
+            gaps = centred_sums(rounded(linear, EXACT_ROW_BITS - 1, shift), tokens)
+            gaps -= exact / 2.0**shift
+            mean = round(float((counts @ gaps).mean() / max(counts.sum(), 1e-300)))
+        gaps = centred_sums(made, tokens) - exact / 2.0**shift
         errors = np.square((gaps - mean) * 2.0**shift * weights).sum(axis=1)
-        error = float(errors @ counts)
+        error = float(np.square(errors * counts).sum())
         if error < least:
             fixed = dataclasses.replace(
                 made.dequantization,

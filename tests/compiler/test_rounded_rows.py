@@ -135,8 +135,9 @@ def test_mean_error_is_made_good():
         sums = computed_sums(item, codes) + item.dequantization.zero
         return abs((sums * 2.0**item.row_shift - exact).mean())
 
-    assert mean_gap(raw) > 3
-    assert mean_gap(made) < 0.5
+    assert mean_gap(raw) > 30
+    # The zero is a whole number of steps.
+    assert mean_gap(made) <= 2**made.row_shift / 2
 
 
 def test_massive_activation_is_not_saturated():
