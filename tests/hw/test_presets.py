@@ -59,6 +59,7 @@ def write(tmp_path, **changes):
     ({"row_bits": 7}, "row_bits must be 8 to 16, not 7"),
     ({"row_bits": 17}, "row_bits must be 8 to 16, not 17"),
     ({"row_bits": None}, "missing key 'row_bits'"),
+    ({"index_bits": 6}, "index_bits must be 4 or 8, not 6"),
     ({"clock_mhz": -1}, "clock_mhz must be positive, not -1"),
     ({"clock_mhz": float("nan")}, "clock_mhz must be finite, not nan"),
     ({"clock_mhz": float("inf")}, "clock_mhz must be finite, not inf"),
