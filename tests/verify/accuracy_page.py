@@ -73,11 +73,9 @@ def section_text(section: Section, results: Results) -> str:
     lines = [f"## {section.title}", "", section.text, "", "| " + " | ".join(HEAD) + " |",
              "|" + "---|" * len(HEAD)]
     lines += [table_row(row, results) for row in section.rows]
-    changed = [f"{row.name}: `{row.scheme}` with "
-               + ", ".join(f"{key} {value}" for key, value in row.changes.items())
-               + (", hardware with " + ", ".join(
-                   f"{key} {value}" for key, value in row.hardware_changes.items())
-                  if row.hardware_changes else "")
+    changed = [f"{row.name}: `{row.scheme}` with " + ", ".join(
+                   [f"{key} {value}" for key, value in row.changes.items()]
+                   + [f"hardware {key} {value}" for key, value in row.hardware_changes.items()])
                for row in section.rows if row.changes or row.hardware_changes]
     if changed:
         lines += ["", "; ".join(changed) + "."]

@@ -99,7 +99,7 @@ def test_rows_are_kept_and_made_again(plan, tmp_path):
     page = places[1].read_text()
     assert "| simd-w8a8-tiny | int8 | 8.50 | 10.40 | +4.0 % | 90.0 % | 0.031 | at most" in page
     assert "| simd-w4a8-tiny | int4 |  |  |  |  |  | no such thing |" in page
-    assert "g = 16: `simd-w8a8-tiny` with group 16, hardware with group_max 64." in page
+    assert "g = 16: `simd-w8a8-tiny` with group 16, hardware group_max 64." in page
     assert "news, tokens 0 to 99 in 1 windows of 512, 99 predictions" in page
     ran.clear()
     run(plan, *places, runner=runner)
