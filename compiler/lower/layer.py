@@ -146,7 +146,7 @@ class LayerEmitter:
     """Emits a layer for a part of a pass; its residual is already placed.
 
     prepared: of `prepare_layer`. tokens: of the part; parts: of them, under a token rule. The
-    methods from `keys` to `contract` follow each other (`compiler.lower.stages`); all raise
+    methods from `normalize` to `contract` follow each other (`compiler.lower.stages`); all raise
     OutOfSpaceError when the stores are too small.
     """
 
