@@ -136,7 +136,10 @@ def table(**whole: float) -> Sensitivities:
         part = load_scheme(name).default
         return {"name": name, "key": scheme_key(part),
                 "losses": {linear: [loss, 2 * loss] for linear in linears}}
+    rounded = {"row_bits": 12, "key": map_key(load_scheme("rowgen-2bit")), "nats": 0.5,
+               "source": "narrow row"}
     return sensitivities_of({
+        "rounded": [rounded],
         "model": "m", "layers": 2, "command": "made up",
         "schemes": [row("rowgen-2bit", 0.5), row("simd-w4a8", 0.01)],
         "whole": [{"key": map_key(load_scheme(name)), "perplexity_ratio": ratio, "source": "row"}
@@ -155,6 +158,21 @@ def test_losses_add_up_over_linears_and_layers(tmp_path):
     assert scheme_key(gathered) == scheme_key(load_scheme("lut2d").default)
     with pytest.raises(UnknownSchemeError, match="no sensitivity of m is known"):
         known.loss(load_scheme("lut2d"))
+
+
+def test_rounded_rows_lose_more():
+    known = table(**{"rowgen-2bit": 2.0})
+    rows, multipliers = load_scheme("rowgen-2bit"), load_scheme("simd-w4a8")
+    found = known.loss(rows, 12)
+    assert found.nats == pytest.approx(math.log(2) + 0.5)
+    assert (found.provenance, found.source) == ("measured", "narrow row")
+    mix = dataclasses.replace(multipliers, layers={"down": rows.default})
+    predicted = known.loss(mix, 12)
+    assert predicted.nats == pytest.approx(known.loss(mix).nats + 0.5)
+    assert predicted.provenance == "predicted"
+    assert known.loss(multipliers, 12) == known.loss(multipliers)
+    with pytest.raises(UnknownSchemeError, match="rows of 9 bits were not measured on m; .* 12 or"):
+        known.loss(rows, 9)
 
 
 def test_a_measured_whole_counts_more():
