@@ -171,7 +171,7 @@ def test_rounded_rows_lose_more():
     assert predicted.nats == pytest.approx(known.loss(mix).nats + 0.5)
     assert predicted.provenance == "predicted"
     assert known.loss(multipliers, 12) == known.loss(multipliers)
-    with pytest.raises(UnknownSchemeError, match="rows of 9 bits were not measured on m; .* 12 or"):
+    with pytest.raises(UnknownSchemeError, match=r"rows of 9 bits .* use a row_bits of 12 or"):
         known.loss(rows, 9)
 
 
