@@ -6,7 +6,7 @@ from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import HardwareConfig, bits_for
+from hw.config import HardwareConfig
 from hw.units import lookup_layouts as layouts
 
 
@@ -81,12 +81,10 @@ class IndexBuffer(wiring.Component):
         source = plane.read_port()
         sink = plane.write_port(granularity=config.port_bits)
         parts = layouts.block_words(config)
-        part_bits = parts.bit_length() - 1
-        part = write.address[:bits_for(parts)] if parts > 1 else 0
         m.d.comb += [
-            sink.addr.eq(Cat(write.address[part_bits:part_bits + block_bits], write.half)),
+            sink.addr.eq(Cat(write.address[:block_bits], write.half)),
             sink.data.eq(write.data.replicate(parts)),
-            sink.en.eq(Mux(written, 1 << part, 0)),
+            sink.en.eq(Cat(written & (write.part == part) for part in range(parts))),
             source.en.eq(self.en),
             source.addr.eq(Cat(block[:block_bits], self.half)),
         ]

@@ -118,11 +118,14 @@ def step_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def write_layout(config: HardwareConfig) -> data.StructLayout:
-    """A port word for one of a lane's buffers: rows, low or high index bits."""
-    words = max(config.table_words, (1 << block_bits(config)) * block_words(config))
+    """A port word for one of a lane's buffers: rows, low or high index bits.
+
+    address: of a word of rows, or of a column block of indices, whose word is ``part``.
+    """
     return data.StructLayout({
         "table": 1, "low": 1, "high": 1, "half": 1,
-        "address": bits_for(words), "data": config.port_bits,
+        "address": bits_for(max(config.table_words, 1 << block_bits(config))),
+        "part": bits_for(block_words(config)), "data": config.port_bits,
     })
 
 

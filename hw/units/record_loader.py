@@ -83,6 +83,8 @@ class RecordLoader(wiring.Component):
         lane = Signal(lanes, init=1)
         table, low, high = Signal(init=1), Signal(), Signal()
         word, part_words = Signal(16), Signal(16)
+        parts = layouts.block_words(self.config)
+        part, block = Signal.like(write.part), Signal.like(write.address)
         record_ends = Signal()
         with m.If(table):
             m.d.comb += part_words.eq(record.table_words)
@@ -97,8 +99,13 @@ class RecordLoader(wiring.Component):
         ]
         with m.If(moved):
             m.d.sync += word.eq(word + 1)
+            with m.If(~table):
+                m.d.sync += part.eq(part + 1)
+                with m.If(part == parts - 1):
+                    m.d.sync += [part.eq(0), block.eq(block + 1)]
             with m.If(last_word):
-                m.d.sync += [word.eq(0), low.eq(table), high.eq(low), table.eq(0)]
+                m.d.sync += [word.eq(0), part.eq(0), block.eq(0)]
+                m.d.sync += [low.eq(table), high.eq(low), table.eq(0)]
         with m.If(record_ends & ~absent):
             m.d.sync += left.eq(left - 1)
         with m.If(record_ends):
@@ -113,7 +120,7 @@ class RecordLoader(wiring.Component):
             m.d.sync += [reading.eq(1), round_.eq(0), left.eq(self.count), half.eq(0)]
 
         # Of four parts of the buffers, those behind the first two begin in the middle of a half.
-        blocks = layouts.quarter_blocks(self.config) * layouts.block_words(self.config)
+        blocks = layouts.quarter_blocks(self.config)
         upper = Mux(table, self.config.table_words // 2,
                     Mux(high & record.packed, blocks // 2, blocks))
         m.d.sync += [write.table.eq(moved & table), write.low.eq(moved & low),
@@ -121,7 +128,8 @@ class RecordLoader(wiring.Component):
         with m.If(moved):
             m.d.sync += [
                 write.half.eq(half[0]),
-                write.address.eq(word | Mux(half[1], upper, 0)),
+                write.address.eq(Mux(table, word, block) | Mux(half[1], upper, 0)),
+                write.part.eq(part),
                 write.data.eq(Mux(absent, 0, self.words.payload)),
                 self.lane.eq(lane),
             ]

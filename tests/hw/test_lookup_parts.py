@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hw.config import HardwareConfig
 from hw.errors import ConfigError
+from hw.units import lookup_layouts as layouts
 from hw.units.copy_lanes import CopyLanes
 from hw.units.index_buffer import IndexBuffer
 from hw.units.row_extract import RowExtract
@@ -122,8 +123,9 @@ def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -
             for name, plane in planes.items():
                 for start in range(0, len(plane), config.port_bytes):
                     data = int.from_bytes(plane[start:start + config.port_bytes], "little")
-                    address = start // config.port_bytes
-                    ctx.set(dut.write, {name: 1, "half": half, "address": address, "data": data})
+                    block, part = divmod(start // config.port_bytes, layouts.block_words(config))
+                    ctx.set(dut.write, {name: 1, "half": half, "address": block, "part": part,
+                                        "data": data})
                     await ctx.tick()
         ctx.set(dut.write, {})
         ctx.set(dut.index_high, index_high)

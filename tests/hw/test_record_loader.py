@@ -34,7 +34,7 @@ def test_words_reach_their_buffers(
     ]
     dut = RecordLoader(TINY)
     held = [-1] * parts
-    blocks = layouts.quarter_blocks(TINY) * layouts.block_words(TINY)
+    blocks, words = layouts.quarter_blocks(TINY), layouts.block_words(TINY)
     middle = {"table": layouts.quarter_words(TINY), "low": blocks, "high": blocks}
     written: list[tuple[int, str, int, int]] = []
 
@@ -79,6 +79,8 @@ def test_words_reach_their_buffers(
                     number = len(written) // size
                     assert held[number % parts] in (-1, number)
                     upper, address = divmod(write.address, middle[kind])
+                    if kind != "table":
+                        address = address * words + write.part
                     written.append((lane.bit_length() - 1, kind, write.half + 2 * upper, address))
 
     async def watchdog(ctx: Any) -> None:
