@@ -48,7 +48,8 @@ class HardwareConfig:
     device: row of the device table that resources are compared with.
     clock_mhz: assumed clock.
     port_bits: width of every AXI4 data bus; one word of it holds one round of activations.
-    weight_ports: AXI4 read masters for tables, indices, codebooks and weights.
+    weight_ports: AXI4 read masters for tables, indices, codebooks and weights: a divisor of the
+        position lanes, or half as many again, which pairs of lanes share (`shared_ports`).
     vector_length: v, consecutive inputs that share one codebook.
     lanes: output columns computed each cycle.
     chains, chain_length: distance units of one centroid search; their product bounds c_a.
@@ -128,8 +129,18 @@ class HardwareConfig:
         self._require(8 <= self.row_bits <= EXACT_ROW_BITS, "row_bits",
                       f"8 to {EXACT_ROW_BITS}")
         self._require(self.act_codes_max <= 256, "chains x chain_length", "at most 256")
-        self._require(self.positions % self.weight_ports == 0 and self.positions >= 1,
-                      "weight_ports", f"a divisor of the {self.positions} positions of a port word")
+        shareable = f", or {self.positions * 3 // 2}" if self.positions % 2 == 0 else ""
+        self._require(self.positions >= 1 and (self.positions % self.weight_ports == 0
+                                               or self.shared_ports > 0), "weight_ports",
+                      f"a divisor of the {self.positions} positions of a port word{shareable}")
+        if self.shared_ports:
+            self._require(self.rowgen and not self.sparse and self.index_bits != WIDE_INDEX_BITS,
+                          "weight_ports", f"at most {self.positions} unless rows are computed "
+                          "(rowgen), none is skipped (sparse) and indices have one plane "
+                          "(index_bits)")
+            self._require(self.lanes * self.index_bits >= 3 * self.port_bits, "lanes",
+                          f"at least {-(-3 * self.port_bits // self.index_bits)} (three words of "
+                          f"indices a block) with {self.weight_ports} weight_ports")
         self._require(self.lanes * 4 % self.port_bits == 0, "lanes",
                       f"a multiple of {self.port_bits // 4} (4-bit indices of one port word)")
         self._require(self.word_elements % self.activation_lanes == 0, "activation_lanes",
@@ -142,7 +153,7 @@ class HardwareConfig:
                           f"a multiple of the {self.word_elements} elements of a port word")
             self._require(self.group_max <= GROUP_MAX, "group_max", f"at most {GROUP_MAX} (one "
                           "multiplier takes a group's dot product)")
-            columns = self.lanes // self.weight_ports
+            columns = self.port_columns
             self._require(columns * 16 % self.port_bits == 0
                           and columns * self.simd_depth * 4 % self.port_bits == 0, "lanes",
                           "large enough that every weight port fills whole words of int4 weights "
@@ -180,9 +191,19 @@ class HardwareConfig:
         return self.word_elements // self.vector_length
 
     @property
+    def shared_ports(self) -> int:
+        """Weight ports that two position lanes share; the multiplier array does without them."""
+        return self.positions // 2 if 2 * self.weight_ports == 3 * self.positions else 0
+
+    @property
+    def lane_ports(self) -> int:
+        """Weight ports that feed position lanes, or columns of the array, of their own."""
+        return self.weight_ports - self.shared_ports
+
+    @property
     def positions_per_port(self) -> int:
-        """Position lanes that each weight port feeds."""
-        return self.positions // self.weight_ports
+        """Position lanes that each port of `lane_ports` feeds."""
+        return self.positions // self.lane_ports
 
     @property
     def wide_indices(self) -> bool:
@@ -241,8 +262,8 @@ class HardwareConfig:
 
     @property
     def port_columns(self) -> int:
-        """Output columns whose weights one weight port delivers to the multiplier array."""
-        return self.lanes // self.weight_ports
+        """Output columns whose weights one port of `lane_ports` delivers to the array."""
+        return self.lanes // self.lane_ports
 
     @property
     def rotates(self) -> bool:

@@ -215,6 +215,8 @@ class Accelerator(wiring.Component):
                 prefetch.taken[number].eq(master.words.valid & master.words.ready),
             ]
             for engine in linear:
+                if number >= len(engine.words):
+                    continue
                 words = engine.words[number]
                 m.d.comb += words.payload.eq(master.words.payload)
                 with m.If(engine.task.valid):

@@ -98,13 +98,17 @@ def row_count(fields: Fields) -> int:
 
 
 def port_region(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
-    """Bytes that each weight port reads for a LUT or SIMD."""
+    """Most bytes that a weight port reads for a LUT or SIMD."""
     if opcode == Opcode.LUT:
         form = RecordFormat.of(fields, config)
-        records = fields["rounds"] * config.positions_per_port
-        return records * form.record_words * config.port_bytes
+        return fields["rounds"] * max(form.port_words) * config.port_bytes
     weights = WeightFormat.of(fields, config)
     return weights.blocks * weights.groups * weights.group_bytes
+
+
+def region_ports(opcode: Opcode, config: HardwareConfig) -> int:
+    """Weight ports with a region of their own for a LUT or SIMD."""
+    return config.weight_ports if opcode == Opcode.LUT else config.lane_ports
 
 
 def memory_bytes(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
@@ -132,7 +136,7 @@ def memory_bytes(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
                  + (fields["heads"] - 1) * fields["cache_stride"])
         return lines * LINE_BYTES + extent.last
     if opcode in (Opcode.LUT, Opcode.SIMD):
-        stride = (config.weight_ports - 1) * fields["port_stride"] * LINE_BYTES
+        stride = (region_ports(opcode, config) - 1) * fields["port_stride"] * LINE_BYTES
         return stride + port_region(opcode, fields, config)
     return 0
 
@@ -234,7 +238,7 @@ def linear(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Acces
     sums = first, tokens * fields["blocks"]
     lines = align(port_region(opcode, fields, config), LINE_BYTES) // LINE_BYTES
     result = [
-        Access(Space.MEMORY, False, fields["address"], lines, config.weight_ports,
+        Access(Space.MEMORY, False, fields["address"], lines, region_ports(opcode, config),
                fields["port_stride"]),
         Access(Space.LISTS, False, 0, rounds) if fields.get("sparse") else
         Access(Space.OPERAND, False, fields["operands"], rounds * operand_rows(tokens, int4)),

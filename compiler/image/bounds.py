@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.errors import VerifyError
-from compiler.image.access import Access, Fields, Space, accesses, row_count, space_words
+from compiler.image.access import (
+    Access,
+    Fields,
+    Space,
+    accesses,
+    port_region,
+    row_count,
+    space_words,
+)
 from compiler.image.image import Section
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
@@ -255,8 +263,9 @@ class InstructionCheck:
             words = form.bundle_words * fields["tokens"]
         self.require(words <= config.table_words,
                      f"{words} table words, the buffer holds {config.table_words}")
-        self.check_stride(fields["rounds"] * config.positions_per_port * form.record_words
-                          * config.port_bytes)
+        self.require(mode != LutMode.GATHER or not config.shared_ports,
+                     "rows are fetched, the hardware has ports that lanes share")
+        self.check_stride(port_region(Opcode.LUT, fields, config))
 
     def check_simd(self) -> None:
         """Modes and groups of the multiplier array."""

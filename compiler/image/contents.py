@@ -174,7 +174,7 @@ class ContentCheck:
         self, where: str, form: WeightFormat, data: Ints, fields: Fields, alpha: int
     ) -> int:
         """Largest sum of any int8 weights in +-127 under the scales that are there."""
-        rows = split_regions(data, self.config.weight_ports, fields["port_stride"],
+        rows = split_regions(data, self.config.lane_ports, fields["port_stride"],
                              form.blocks * form.groups * form.group_bytes)
         groups = rows.reshape(-1, form.group_bytes)[:, :form.scale_bytes]
         scales = np.ascontiguousarray(groups).view("<i2").astype(np.int64)

@@ -21,6 +21,8 @@ from compiler.image.layout import (
 from hw.config import ROW_ENTRIES, HardwareConfig
 from hw.fixed import Ints
 from hw.isa import LINE_BYTES, LutMode
+from hw.port_shares import PortShare, port_shares
+from hw.units.lookup_layouts import block_words
 
 INDEX_HIGH_BITS = (0, 2, 4)
 """Bits of the high index plane by the instruction field ``index_high``."""
@@ -108,10 +110,25 @@ class RecordFormat:
         """Words of a record."""
         return self.table_words + sum(self.plane_words)
 
+    @property
+    def port_words(self) -> list[int]:
+        """Words of a round in each weight port's region."""
+        return [share.lanes * share.record_words(self.table_words, self.blocks, self.plane_words[1])
+                for share in port_shares(self.config)]
+
     def port_stride(self, rounds: int) -> int:
         """Lines from one port's region to the next."""
-        words = rounds * self.config.positions_per_port * self.record_words
+        words = rounds * max(self.port_words)
         return align(words * self.config.port_bytes, LINE_BYTES) // LINE_BYTES
+
+    def words_of(self, share: PortShare) -> Ints:
+        """Words of a record that come through a port, in order."""
+        step = block_words(self.config)
+        low = [self.table_words + block * step + part
+               for block in range(self.blocks) for part in share.parts]
+        table = range(self.table_words if share.table else 0)
+        high = range(self.table_words + self.blocks * step, self.record_words)
+        return np.array([*table, *low, *high])
 
 
 def pack_records(form: RecordFormat, tables: Ints, indices: Ints) -> bytes:
@@ -143,9 +160,14 @@ def pack_records(form: RecordFormat, tables: Ints, indices: Ints) -> bytes:
     records = np.concatenate(parts, axis=1)
     assert records.shape[1] == form.record_words * port_bytes
     rounds = positions // config.positions
-    by_port = records.reshape(rounds, config.weight_ports, config.positions_per_port, -1)
-    regions = by_port.transpose(1, 0, 2, 3).reshape(config.weight_ports, -1)
-    return pad_axis(regions, 1, form.port_stride(rounds) * LINE_BYTES).tobytes()
+    by_round = records.reshape(rounds, config.positions, form.record_words, port_bytes)
+    stride = form.port_stride(rounds) * LINE_BYTES
+    regions = np.zeros((config.weight_ports, stride), np.uint8)
+    for region, share in zip(regions, port_shares(config), strict=True):
+        lanes = by_round[:, share.first_lane:share.first_lane + share.lanes]
+        words = lanes if not config.shared_ports else lanes[:, :, form.words_of(share)]
+        region[:words.size] = words.reshape(-1)
+    return regions.tobytes()
 
 
 def unpack_records(
@@ -155,13 +177,18 @@ def unpack_records(
 
     port_stride: lines from one port's region to the next; the last one may end early.
     """
-    config, ports = form.config, form.config.weight_ports
-    record_bytes = form.record_words * config.port_bytes
-    regions = split_regions(
-        data, ports, port_stride, rounds * config.positions_per_port * record_bytes)
-    used = regions[:, :rounds * config.positions_per_port * record_bytes]
-    by_port = used.reshape(ports, rounds, config.positions_per_port, record_bytes)
-    records = by_port.transpose(1, 0, 2, 3).reshape(-1, record_bytes)
+    config = form.config
+    by_round = np.zeros((rounds, config.positions, form.record_words, config.port_bytes), np.uint8)
+    sizes = [rounds * words * config.port_bytes for words in form.port_words]
+    regions = split_regions(data, len(sizes), port_stride, max(sizes))
+    for region, share, size in zip(regions, port_shares(config), sizes, strict=True):
+        words = region[:size].reshape(rounds, share.lanes, -1, config.port_bytes)
+        lanes = slice(share.first_lane, share.first_lane + share.lanes)
+        if not config.shared_ports:
+            by_round[:, lanes] = words
+        else:
+            by_round[:, lanes, form.words_of(share)] = words
+    records = by_round.reshape(rounds * config.positions, -1)
     positions = len(records)
     table = records[:, :form.table_words * config.port_bytes]
     entries = form.slices * ROW_ENTRIES

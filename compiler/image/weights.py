@@ -68,12 +68,12 @@ class WeightFormat:
 
 
 def pack_weights(form: WeightFormat, weights: Ints, scales: Ints, minima: Ints | None) -> bytes:
-    """Regions of all weight ports, one after the other.
+    """Regions of all lane ports, one after the other.
 
     weights: int8 [M, groups * group inputs]; scales, minima: int16 [groups, M]; M is filled up.
     """
     config, blocks, groups = form.config, form.blocks, form.groups
-    ports, port_columns, depth = config.weight_ports, config.port_columns, config.simd_depth
+    ports, port_columns, depth = config.lane_ports, config.port_columns, config.simd_depth
     chunks = form.group_rounds * config.chunks_per_word
     columns = blocks * config.lanes
     parts = []
@@ -102,7 +102,7 @@ def unpack_weights(
     port_stride: lines from one port's region to the next; the last one may end early.
     """
     config, blocks, groups = form.config, form.blocks, form.groups
-    ports, port_columns, depth = config.weight_ports, config.port_columns, config.simd_depth
+    ports, port_columns, depth = config.lane_ports, config.port_columns, config.simd_depth
     chunks = form.group_rounds * config.chunks_per_word
     rows = split_regions(data, ports, port_stride, blocks * groups * form.group_bytes)
     rows = rows.reshape(ports, blocks, groups, form.group_bytes)

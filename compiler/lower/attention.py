@@ -83,7 +83,7 @@ def head_stride(decoder: QuantizedDecoder) -> int:
     """Lines from a region of a head's cache to that of the next head."""
     parts = len(value_blocks(decoder))
     lines = key_format(decoder).port_stride + parts * value_format(decoder).port_stride
-    return lines * decoder.hardware.weight_ports
+    return lines * decoder.hardware.lane_ports
 
 
 def empty_cache(form: WeightFormat) -> bytes:

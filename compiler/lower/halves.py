@@ -55,11 +55,11 @@ def steps_and_words(task: Task, config: HardwareConfig) -> tuple[int, int]:
     """Cycles of products for a token, and port words read for all, of a LUT or SIMD."""
     fields = task.fields
     if task.opcode == Opcode.LUT:
-        words = RecordFormat.of(fields, config).record_words
+        words = max(RecordFormat.of(fields, config).port_words)
         if fields["mode"] == LutMode.GATHER:
-            words -= fields["table_words"]
+            words -= config.positions_per_port * fields["table_words"]
         return (fields["rounds"] * fields["slices"] * fields["blocks"],
-                fields["rounds"] * config.positions_per_port * words)
+                fields["rounds"] * words)
     return (fields["rounds"] * config.chunks_per_word * fields["blocks"],
             port_region(task.opcode, fields, config) // config.port_bytes)
 

@@ -130,6 +130,10 @@ class LinearEmitter:
             search = self.context.made[matmul.codes.name]
             assert isinstance(search, Search)
             length, entries = search.centroids.shape[2], matmul.tables.shape[3]
+            if matmul.gather and config.shared_ports:
+                raise CompileError(f"{name}: hardware {config.name} fetches no rows (gather), as "
+                                   f"lanes share its {config.weight_ports} weight_ports; use at "
+                                   f"most {config.positions}")
             if search.l2 and not config.l2_search:
                 raise CompileError(f"{name}: hardware {config.name} has no L2 search; use the "
                                    "chebyshev metric")

@@ -8,7 +8,7 @@ where those take longer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compiler.image.access import memory_bytes, port_region
@@ -62,8 +62,8 @@ def simd(fields: Fields, config: HardwareConfig, timing: Timing) -> Counter[str]
         STEPS[SimdMode(fields["mode"])]: groups * turns * chunks,
         "scaler_steps": groups * tokens, "accumulator_steps": groups * tokens,
         "operand_reads": groups * turns * form.group_rounds,
-        "weight_words": words * config.weight_ports,
-        **port_words(words, config), "cycles": round(cycles) + START_CYCLES,
+        "weight_words": words * config.lane_ports,
+        **port_words([words] * config.lane_ports), "cycles": round(cycles) + START_CYCLES,
     })
 
 
@@ -72,29 +72,30 @@ def lut(fields: Fields, config: HardwareConfig, timing: Timing) -> Counter[str]:
     form, tokens, rounds = RecordFormat.of(fields, config), fields["tokens"], fields["rounds"]
     steps = rounds * form.slices * tokens * form.blocks
     rows = rounds * form.slices * tokens * form.groups
-    records, record, commands = rounds * config.positions_per_port, form.record_words, 0
-    operand_reads = rows
+    words = [rounds * of_port for of_port in form.port_words]
+    commands, operand_reads = 0, rows
     if form.mode == LutMode.GATHER:
-        record += tokens * form.bundle_words - form.table_words
+        records = rounds * config.positions_per_port
+        fetched = tokens * form.bundle_words - form.table_words
+        words = [of_port + records * fetched for of_port in words]
         commands, operand_reads = records * (tokens + 1), records * tokens
-    words = records * record
     cycles = max(rounds * form.slices * max(tokens * form.blocks, PASS_CYCLES),
-                 words * timing.word_cycles(config), commands * timing.command_cycles())
+                 max(words) * timing.word_cycles(config), commands * timing.command_cycles())
     if commands:
         # Nothing is read before the codes are there.
         cycles += timing.latency_cycles
     computed = rows * config.positions if form.mode == LutMode.ROWGEN else 0
     return Counter({
         "lut_steps": steps, "rowgen_rows": computed, "row_reads": rows * config.positions,
-        "accumulator_steps": steps, "table_words": words * config.weight_ports,
-        "operand_reads": operand_reads, **port_words(words, config),
+        "accumulator_steps": steps, "table_words": sum(words),
+        "operand_reads": operand_reads, **port_words(words),
         "cycles": round(cycles) + START_CYCLES,
     })
 
 
-def port_words(words: int, config: HardwareConfig) -> dict[str, int]:
-    """The same words on every weight port."""
-    return {f"read_words_w{port}": words for port in range(config.weight_ports)}
+def port_words(words: Sequence[int]) -> dict[str, int]:
+    """Words of the weight ports."""
+    return {f"read_words_w{port}": count for port, count in enumerate(words)}
 
 
 def search(fields: Fields, config: HardwareConfig, timing: Timing) -> Counter[str]:

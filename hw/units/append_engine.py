@@ -89,7 +89,7 @@ class AppendEngine(wiring.Component):
         place, port_start = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         column_bits = bits_for(config.port_columns)
         depth_bits = bits_for(config.simd_depth)
-        port = slot[column_bits:][:(config.weight_ports - 1).bit_length()]
+        port = slot[column_bits:][:(config.lane_ports - 1).bit_length()]
         sharing = Signal.like(bundle)
         m.d.comb += [
             self.vector.request.payload.eq(source),

@@ -7,6 +7,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
+from hw.port_shares import port_shares
 from hw.units import lookup_layouts as layouts
 
 
@@ -24,11 +25,13 @@ class IndexBuffer(wiring.Component):
     Members
     -------
     write : In(write_layout), of which only words for the indices are taken
+    shared_write : In(write_layout), with shared ports: of the blocks' last words
     en, half, block, index_high : In, the request
     low, high : Out(lanes x 4 bits), bits 0..3 and 4..7 of the indices; 4-bit ones have no high
     """
 
     write: data.View
+    shared_write: data.View
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
@@ -41,13 +44,19 @@ class IndexBuffer(wiring.Component):
             "index_high": In(2),
             "low": Out(self.width),
         }
+        if config.shared_ports:
+            members["shared_write"] = In(layouts.write_layout(config))
         super().__init__(members | ({"high": Out(self.width)} if config.wide_indices else {}))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         read = Signal()
         m.d.sync += read.eq(self.en)
-        low = self._plane(m, "low", self.write.low, self.block)
+        own, *shared = dict.fromkeys(share.parts for share in port_shares(self.config))
+        low = self._plane(m, "low", self.write, self.write.low, self.block, len(own))
+        for parts in shared:
+            low = Cat(low, self._plane(m, "low_shared", self.shared_write, self.shared_write.low,
+                                       self.block, len(parts), parts.start))
         with m.If(read):
             m.d.sync += self.low.eq(low)
         if not self.config.wide_indices:
@@ -55,7 +64,7 @@ class IndexBuffer(wiring.Component):
 
         packed, odd = Signal(), Signal()
         m.d.comb += packed.eq(self.index_high == 1)
-        high = self._plane(m, "high", self.write.high, self.block >> packed)
+        high = self._plane(m, "high", self.write, self.write.high, self.block >> packed, len(own))
         with m.If(self.en):
             m.d.sync += odd.eq(self.block[0])
         pairs = Mux(odd, high[self.width // 2:], high[:self.width // 2])
@@ -71,20 +80,22 @@ class IndexBuffer(wiring.Component):
                     m.d.sync += self.high.eq(high)
         return m
 
-    def _plane(self, m: Module, name: str, written: Signal, block: Signal) -> Signal:
-        """A memory of 4 bits for each column of each block."""
-        config, write = self.config, self.write
+    def _plane(
+        self, m: Module, name: str, write: data.View, written: Signal, block: Signal, parts: int,
+        first: int = 0,
+    ) -> Signal:
+        """A memory of 4 bits for each column of each block, as far as these words hold them."""
+        config = self.config
         block_bits = layouts.block_bits(config)
         m.submodules[name] = plane = memory.Memory(
-            shape=self.width, depth=2 << block_bits, init=[]
+            shape=parts * config.port_bits, depth=2 << block_bits, init=[]
         )
         source = plane.read_port()
         sink = plane.write_port(granularity=config.port_bits)
-        parts = layouts.block_words(config)
         m.d.comb += [
             sink.addr.eq(Cat(write.address[:block_bits], write.half)),
             sink.data.eq(write.data.replicate(parts)),
-            sink.en.eq(Cat(written & (write.part == part) for part in range(parts))),
+            sink.en.eq(Cat(written & (write.part == first + part) for part in range(parts))),
             source.en.eq(self.en),
             source.addr.eq(Cat(block[:block_bits], self.half)),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -12,6 +12,7 @@ from hw.config import HardwareConfig
 from hw.golden.lookup import row_offset
 from hw.interfaces import Accumulate, MemoryRead, ReadCommand, Task
 from hw.isa import LutMode, Opcode
+from hw.port_shares import port_shares
 from hw.register_map import SKIPPED_BITS
 from hw.units import lookup_layouts as layouts
 from hw.units.lookup_sequencer import LookupSequencer, tag_layout
@@ -46,6 +47,8 @@ class LutEngine(wiring.Component):
     them. A round starts when every port has loaded it, so that an instruction takes about the
     larger of its port words and of ``rounds x slices x max(4, tokens x blocks)`` cycles. Sums
     leave ``positions + lane_cycles`` cycles after their step was issued and are never refused.
+
+    With shared ports (`port_shares`) there is no GATHER: no port brings whole records.
 
     Without ``rowgen`` there are no computed rows, and with 4-bit indices no bits above the low
     four: the instruction must not ask for ROWGEN, nor for more than one slice or ``index_high``.
@@ -97,10 +100,9 @@ class LutEngine(wiring.Component):
         m = Module()
         config, task, events = self.config, self.task.p, self.events
         m.submodules.sequencer = sequencer = LookupSequencer(config)
-        m.submodules.fetch = fetch = RecordFetch(config)
-
         setup, record = Signal(layouts.setup_layout(config)), Signal(layouts.record_layout())
-        low_words = task.blocks * layouts.block_words(config)
+        shares = port_shares(config)
+        low_words = task.blocks * len(shares[0].parts)
         table_words = Mux(
             task.mode == LutMode.GATHER, task.tokens * task.bundle_words, task.table_words
         )
@@ -122,6 +124,10 @@ class LutEngine(wiring.Component):
 
         if config.rounds_rows:
             m.d.sync += setup.row_shift.eq(task.row_shift)
+        shared_record, shared_low_words = Signal.like(record), Signal.like(record.low_words)
+        if config.shared_ports:
+            m.d.sync += shared_low_words.eq(task.blocks * len(shares[-1].parts))
+            m.d.comb += [shared_record.eq(record), shared_record.low_words.eq(shared_low_words)]
 
         # Tags travel beside the steps; tags[n] is the one of n cycles ago.
         depth = config.positions + layouts.lane_cycles(config)
@@ -134,11 +140,8 @@ class LutEngine(wiring.Component):
         ]
         m.d.sync += history.eq(past[:depth * width])
 
-        gather = Signal()
-        m.d.sync += gather.eq(task.mode == LutMode.GATHER)
         since = Signal(range(depth + SETTLE_CYCLES + 1))
         start = Signal()
-        m.d.comb += [fetch.fields.eq(task), fetch.start.eq(start & gather)]
         m.d.comb += [sequencer.fields.eq(task), sequencer.start.eq(start)]
         m.d.comb += sequencer.quartered.eq(record.quartered)
         with m.FSM():
@@ -157,38 +160,28 @@ class LutEngine(wiring.Component):
                     m.next = "idle"
 
         loaders = []
-        for port in range(config.weight_ports):
-            loader = module("record_loader", RecordLoader(config))
+        for port, share in enumerate(shares):
+            shared = port >= config.lane_ports
+            name = "shared_loader" if shared else "record_loader"
+            loader = module(name, RecordLoader(config, share))
             m.submodules[f"loader_{port}"] = loader
             connect(m, loader.words, flipped(self.words[port]))
-            first = port * config.positions_per_port
             m.d.comb += [
-                loader.record.eq(record),
+                loader.record.eq(shared_record if shared else record),
                 loader.start.eq(start),
                 loader.take.eq(sequencer.take),
                 # One cycle after the row and indices of the port's first lane were asked for.
-                loader.released.eq(tags[first + layouts.generator_cycles(config) + 1].ends),
+                loader.released.eq(
+                    tags[share.first_lane + layouts.generator_cycles(config) + 1].ends),
             ]
             loaders.append(loader)
         m.d.comb += sequencer.loaded.eq(Cat(loader.loaded for loader in loaders).all())
 
-        listed = Signal()
-        if config.skips_positions:
-            m.d.comb += listed.eq(task.sparse)
-            self._sparse(m, sequencer, fetch, loaders, record, start)
+        step, operand, total = sequencer.step, self.operand.data, Const(0)
+        if config.shared_ports:
+            connect(m, sequencer.operand, flipped(self.operand))
         else:
-            for port, command in enumerate(fetch.commands):
-                connect(m, command, flipped(self.commands[port]))
-        m.d.comb += [
-            self.operand.en.eq((sequencer.operand.en & ~listed) | fetch.operand.en),
-            self.operand.address.eq(Mux(gather, fetch.operand.address, sequencer.operand.address)),
-            sequencer.operand.data.eq(self.operand.data),
-            fetch.operand.data.eq(self.operand.data),
-        ]
-
-        step, operand, total = sequencer.step, Mux(gather, 0, self.operand.data), Const(0)
-        if config.skips_positions:
-            operand = Mux(listed, self.lists.value.data, operand)
+            operand = self._gather(m, sequencer, loaders, record, start)
         for position in range(config.positions):
             lane = module("position_lane", PositionLane(config))
             m.submodules[f"lane_{position}"] = lane
@@ -201,6 +194,12 @@ class LutEngine(wiring.Component):
                 lane.operand.eq(operand),
                 lane.partial.eq(total),
             ]
+            if config.shared_ports:
+                loader = loaders[config.lane_ports + position // 2]
+                m.d.comb += [
+                    lane.shared_write.eq(loader.write),
+                    lane.shared_selected.eq(loader.lane[position % 2]),
+                ]
             step, operand, total = lane.step_next, lane.operand_next, lane.total
 
         m.d.comb += [
@@ -221,6 +220,31 @@ class LutEngine(wiring.Component):
             events.table_words.eq(sum(words.valid & words.ready for words in self.words)),
         ]
         return m
+
+    def _gather(
+        self, m: Module, sequencer: Any, loaders: list[Any], record: data.View, start: Signal,
+    ) -> Value:
+        """What an instruction reads by codes or by position lists; returns the lanes' operand."""
+        config, task = self.config, self.task.p
+        m.submodules.fetch = fetch = RecordFetch(config)
+        gather, listed = Signal(), Signal()
+        m.d.sync += gather.eq(task.mode == LutMode.GATHER)
+        m.d.comb += [fetch.fields.eq(task), fetch.start.eq(start & gather)]
+        operand = Mux(gather, 0, self.operand.data)
+        if config.skips_positions:
+            m.d.comb += listed.eq(task.sparse)
+            self._sparse(m, sequencer, fetch, loaders, record, start)
+            operand = Mux(listed, self.lists.value.data, operand)
+        else:
+            for port, command in enumerate(fetch.commands):
+                connect(m, command, flipped(self.commands[port]))
+        m.d.comb += [
+            self.operand.en.eq((sequencer.operand.en & ~listed) | fetch.operand.en),
+            self.operand.address.eq(Mux(gather, fetch.operand.address, sequencer.operand.address)),
+            sequencer.operand.data.eq(self.operand.data),
+            fetch.operand.data.eq(self.operand.data),
+        ]
+        return operand
 
     def _sparse(
         self, m: Module, sequencer: Any, fetch: Any, loaders: list[Any], record: data.View,

@@ -32,6 +32,7 @@ class PositionLane(wiring.Component):
     -------
     setup : In(setup_layout), of the instruction
     write : In(write_layout), selected : In(1), a port word for this lane's buffers
+    shared_write : In(write_layout), shared_selected : In(1), with shared ports: a word of theirs
     step : In(step_layout), step_next : Out
     operand : In(bytes of this position and those after it), operand_next : Out; used where
         ``step.read``: code of the position in the low byte, or its v int8 activations
@@ -40,13 +41,17 @@ class PositionLane(wiring.Component):
 
     setup: data.View
     write: data.View
+    selected: Signal
+    shared_write: data.View
+    shared_selected: Signal
     step: data.View
     step_next: data.View
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         step, sums = layouts.step_layout(config), config.lanes * layouts.simd_field_bits(config)
-        super().__init__({
+        shared = {"shared_write": In(layouts.write_layout(config)), "shared_selected": In(1)}
+        super().__init__((shared if config.shared_ports else {}) | {
             "setup": In(layouts.setup_layout(config)),
             "write": In(layouts.write_layout(config)),
             "selected": In(1),
@@ -67,10 +72,17 @@ class PositionLane(wiring.Component):
         m.submodules.copy_lanes = copy_lanes = CopyLanes(config)
         m.submodules.simd_adder = simd_adder = SimdAdder(config)
 
-        for buffer in (table_buffer, index_buffer):
-            m.d.comb += buffer.write.eq(self.write)
+        def fill(target: data.View, write: data.View, selected: Signal) -> None:
+            m.d.comb += target.eq(write)
             for kind in ("table", "low", "high"):
-                m.d.comb += buffer.write[kind].eq(self.write[kind] & self.selected)
+                m.d.comb += target[kind].eq(write[kind] & selected)
+
+        fill(index_buffer.write, self.write, self.selected)
+        if config.shared_ports:
+            fill(index_buffer.shared_write, self.shared_write, self.shared_selected)
+            fill(table_buffer.write, self.shared_write, self.shared_selected)
+        else:
+            fill(table_buffer.write, self.write, self.selected)
 
         operand_bits = config.vector_length * 8
         m.d.sync += self.step_next.eq(self.step)

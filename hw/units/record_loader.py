@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig
+from hw.port_shares import PortShare
 from hw.units import lookup_layouts as layouts
 
 HALVES, QUARTERS = 2, 4
@@ -16,19 +17,19 @@ RECORD_BITS = 16
 class RecordLoader(wiring.Component):
     """Fills the lanes of a port round by round, one word a cycle, ahead of the lanes.
 
-    A round is one record for each lane of the port: table words, then low index words, then
-    high ones. Words wait while both halves are full, or with ``quartered`` all four of their parts;
-    those behind an instruction's last round
-    belong to the next one and wait for its start. A word is in its buffer two cycles after its
-    transfer.
+    A round is the port's share of one record for each of its lanes: table words, then low index
+    words, then high ones. Words wait while both halves are full, or with ``quartered`` all four of
+    their parts; those behind an instruction's last round belong to the next one and wait for its
+    start. A word is in its buffer two cycles after its transfer.
 
     Parameters
     ----------
     config : HardwareConfig
+    share : PortShare
 
     Members
     -------
-    record : In(record_layout), of the instruction
+    record : In(record_layout), of the instruction; what the port does not bring does not count
     start : In(1), its words are taken from the next cycle on
     listed : In(1), count : In, only the first ``count`` records come, zeros stand for the others
     words : In(stream of port words)
@@ -43,8 +44,8 @@ class RecordLoader(wiring.Component):
     words: stream.Interface
     write: data.View
 
-    def __init__(self, config: HardwareConfig) -> None:
-        self.config = config
+    def __init__(self, config: HardwareConfig, share: PortShare) -> None:
+        self.config, self.share = config, share
         super().__init__({
             "record": In(layouts.record_layout()),
             "start": In(1),
@@ -52,7 +53,7 @@ class RecordLoader(wiring.Component):
             "count": In(RECORD_BITS),
             "words": In(stream.Signature(config.port_bits)),
             "write": Out(layouts.write_layout(config)),
-            "lane": Out(config.positions_per_port),
+            "lane": Out(share.lanes),
             "loaded": Out(1),
             "take": In(1),
             "released": In(1),
@@ -79,12 +80,11 @@ class RecordLoader(wiring.Component):
         ]
 
         # A lane's turn and a part's turn are one-hot registers; the word counts within a part.
-        lanes = self.config.positions_per_port
-        lane = Signal(lanes, init=1)
-        table, low, high = Signal(init=1), Signal(), Signal()
+        share = self.share
+        lane = Signal(share.lanes, init=1)
+        table, low, high = Signal(init=share.table), Signal(init=not share.table), Signal()
         word, part_words = Signal(16), Signal(16)
-        parts = layouts.block_words(self.config)
-        part, block = Signal.like(write.part), Signal.like(write.address)
+        part, block = Signal.like(write.part, init=share.parts.start), Signal.like(write.address)
         record_ends = Signal()
         with m.If(table):
             m.d.comb += part_words.eq(record.table_words)
@@ -101,15 +101,16 @@ class RecordLoader(wiring.Component):
             m.d.sync += word.eq(word + 1)
             with m.If(~table):
                 m.d.sync += part.eq(part + 1)
-                with m.If(part == parts - 1):
-                    m.d.sync += [part.eq(0), block.eq(block + 1)]
+                with m.If(part == share.parts[-1]):
+                    m.d.sync += [part.eq(share.parts.start), block.eq(block + 1)]
             with m.If(last_word):
-                m.d.sync += [word.eq(0), part.eq(0), block.eq(0)]
+                m.d.sync += [word.eq(0), part.eq(share.parts.start), block.eq(0)]
                 m.d.sync += [low.eq(table), high.eq(low), table.eq(0)]
         with m.If(record_ends & ~absent):
             m.d.sync += left.eq(left - 1)
         with m.If(record_ends):
-            m.d.sync += [table.eq(1), high.eq(0), lane.eq(lane.rotate_left(1))]
+            m.d.sync += [table.eq(share.table), low.eq(not share.table), high.eq(0),
+                         lane.eq(lane.rotate_left(1))]
         with m.If(complete):
             m.d.sync += [
                 half.eq(Mux(record.quartered, half + 1, ~half[0])), round_.eq(round_ + 1),

@@ -52,7 +52,7 @@ class SimdEngine(wiring.Component):
     Members
     -------
     task : In(Task(SIMD))
-    words : In(stream of port words) of every weight port; taken only by the running task
+    words : In(stream of port words) of every port of `lane_ports`; taken only by the running task
     operand, alpha : Out(MemoryRead)
     sums : Out(Accumulate)
     events : Out(`events_layout`)
@@ -64,7 +64,7 @@ class SimdEngine(wiring.Component):
         self.config = config
         super().__init__({
             "task": In(Task(Opcode.SIMD)),
-            "words": In(stream.Signature(config.port_bits)).array(config.weight_ports),
+            "words": In(stream.Signature(config.port_bits)).array(config.lane_ports),
             "operand": Out(MemoryRead(16, config.word_elements * 8)),
             "alpha": Out(MemoryRead(12, ALPHA_BITS * config.chunks_per_word)),
             "sums": Out(Accumulate(config)),

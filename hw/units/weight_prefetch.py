@@ -18,6 +18,8 @@ UNFINISHED_BITS = (2 * QUEUE_DEPTH).bit_length()
 class WeightPrefetch(wiring.Component):
     """One read command per port for each linear instruction, in order, as early as ports take it.
 
+    Ports that two lanes share have none for a SIMD.
+
     The words wait in the read masters' queues until their instruction takes them. A ``volatile``
     instruction is read for when it has started or all instructions of the store engine before it
     are complete: nothing else writes memory, and those behind it that write what it reads wait for
@@ -68,7 +70,8 @@ class WeightPrefetch(wiring.Component):
         m.submodules.region = region = WeightRegion(self.config)
         connect(m, flipped(self.ahead), region.i)
 
-        present, busy, leaves = Signal(region_layout()), Signal(), Signal()
+        lane_ports = (1 << self.config.lane_ports) - 1
+        present, busy, leaves = Signal(region_layout(self.config)), Signal(), Signal()
         pending, still_pending = Signal(self.config.weight_ports), Signal(self.config.weight_ports)
         unfinished, oldest, allowed = Signal(UNFINISHED_BITS), Signal(), Signal()
         lacking, written = Signal(STORE_COUNT_BITS), Signal()
@@ -93,8 +96,11 @@ class WeightPrefetch(wiring.Component):
             m.d.sync += [
                 busy.eq(region.o.valid),
                 present.eq(region.o.payload),
-                pending.eq(Mux(region.o.p.gather, 0, ~0)),
+                pending.eq(Mux(region.o.p.gather, 0, lane_ports)),
             ]
+            if self.config.shared_ports:
+                with m.If(region.o.p.shared_words != 0):
+                    m.d.sync += pending.eq(~0)
 
         for port, command in enumerate(self.commands):
             gather, line = self.gather[port], Signal(ADDRESS_BITS, name=f"line_{port}")
@@ -103,7 +109,8 @@ class WeightPrefetch(wiring.Component):
             m.d.comb += [
                 command.valid.eq(allowed & pending[port]),
                 command.p.address.eq(line * LINE_BYTES),
-                command.p.words.eq(present.words),
+                command.p.words.eq(
+                    present.words if port < self.config.lane_ports else present.shared_words),
                 still_pending[port].eq(pending[port] & ~(command.valid & command.ready)),
             ]
             with m.If(busy & present.gather):

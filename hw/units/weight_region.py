@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import HardwareConfig
 from hw.interfaces import COUNT_BITS, STORE_COUNT_BITS, Ahead, task_layout
 from hw.isa import FIELDS, LutMode, Opcode
+from hw.port_shares import port_shares
 from hw.units.divider import Divider
 from hw.units.packed_multiplier import int8_weights
 
@@ -19,22 +20,24 @@ DIVISOR_BITS = FIELDS[Opcode.SIMD]["group_rounds"]
 GROUP_WORD_BITS = 16
 
 
-def region_layout() -> data.StructLayout:
-    """Lines where the ports' regions start, and the port words of each.
+def region_layout(config: HardwareConfig) -> data.StructLayout:
+    """Lines where the ports' regions start, and the port words of each: of lane ports, shared ones.
 
     gather: the engine reads for itself (GATHER, sparse LUT). volatile: not before the instruction
     starts, or the ``stores`` before it are complete.
     """
+    shared = {"shared_words": COUNT_BITS} if config.shared_ports else {}
     return data.StructLayout({
         "address": LINE_BITS, "port_stride": STRIDE_BITS, "gather": 1, "volatile": 1,
         "words": COUNT_BITS, "stores": STORE_COUNT_BITS,
-    })
+    } | shared)
 
 
 class WeightRegion(wiring.Component):
     """One instruction at a time; its region is offered 2 cycles later (LUT) or 17 (SIMD).
 
-    LUT: ``rounds * record_words`` for each of the port's lanes. SIMD: ``groups = rounds /
+    LUT: ``rounds`` times the port's share of a record for each of its lanes; of shared ports as
+    well, if there are some. SIMD: ``groups = rounds /
     group_rounds`` comes from a serial divider, ``blocks * groups * words_per_group`` from two
     products. A GATHER or a sparse LUT has no region: its words are 0.
 
@@ -55,7 +58,7 @@ class WeightRegion(wiring.Component):
         self.config = config
         super().__init__({
             "i": In(Ahead()),
-            "o": Out(stream.Signature(region_layout())),
+            "o": Out(stream.Signature(region_layout(config))),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -69,7 +72,9 @@ class WeightRegion(wiring.Component):
         int8_words = config.port_columns * config.simd_depth * 8 // config.port_bits
         scale_words = config.port_columns * 16 // config.port_bits
         group_words, words = Signal(GROUP_WORD_BITS), Signal(COUNT_BITS)
-        groups = Signal(ROUND_BITS)
+        groups, shared = Signal(ROUND_BITS), Signal(COUNT_BITS)
+        if config.shared_ports:
+            m.d.comb += self.o.p.shared_words.eq(shared << 1)
         m.d.comb += [
             lookup.eq(lut.opcode == Opcode.LUT),
             gather.eq(lookup & ((lut.mode == LutMode.GATHER) | lut.sparse)),
@@ -90,8 +95,16 @@ class WeightRegion(wiring.Component):
 
         with m.FSM():
             with m.State("IDLE"):
-                record_words = Mux(gather, 0, lut.record_words * config.positions_per_port)
-                m.d.sync += words.eq(lut.rounds * record_words)
+                if config.shared_ports:
+                    # No GATHER. What a lane's own port does not bring comes through the shared one.
+                    own_words = port_shares(config)[0].low_words(lut.blocks)
+                    m.d.sync += [
+                        words.eq(lut.rounds * own_words),
+                        shared.eq(Mux(lookup, lut.rounds * (lut.record_words - own_words), 0)),
+                    ]
+                else:
+                    record_words = Mux(gather, 0, lut.record_words * config.positions_per_port)
+                    m.d.sync += words.eq(lut.rounds * record_words)
                 with m.If(self.i.valid & lookup):
                     m.next = "KNOWN"
                 if config.simd:

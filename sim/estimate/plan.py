@@ -11,7 +11,7 @@ import numpy as np
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.quantized import QuantizedDecoder, QuantizedLayer
 from compiler.errors import CompileError
-from compiler.image.access import memory_bytes, port_region
+from compiler.image.access import memory_bytes, port_region, region_ports
 from compiler.image.image import Section
 from compiler.image.layout import align
 from compiler.image.program import Task
@@ -64,7 +64,7 @@ def region_bytes(task: Task, config: HardwareConfig) -> int:
     size = memory_bytes(task.opcode, task.fields, config)
     if task.opcode in (Opcode.LUT, Opcode.SIMD):
         region = align(port_region(task.opcode, task.fields, config), LINE_BYTES)
-        size = max(size, region * config.weight_ports)
+        size = max(size, region * region_ports(task.opcode, config))
     return align(size, LINE_BYTES)
 
 
@@ -159,7 +159,7 @@ class Planner(DecoderCompiler):
             offsets.append(places)
             groups.append(Section(at, size))
             at += size * (group.last - group.first)
-        cache_sizes = {name: form.port_stride * config.weight_ports * LINE_BYTES
+        cache_sizes = {name: form.port_stride * config.lane_ports * LINE_BYTES
                        for name, form in cache_regions(decoder).items()}
         cache_offsets, size = placed(cache_sizes, 0)
         self.program_address = at + size * decoder.architecture.layers

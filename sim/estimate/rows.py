@@ -15,7 +15,7 @@ from compiler.image.weights import WeightFormat
 from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import ENGINE_OF, LINE_BYTES, OPTIONAL, LutMode, Opcode, SimdMode
-from hw.units.lookup_layouts import block_words, quarter_blocks, quarter_words
+from hw.units.lookup_layouts import quarter_blocks, quarter_words
 from hw.units.record_loader import HALVES, QUARTERS
 from hw.units.simd_sequencer import TOKEN_CYCLES
 
@@ -59,22 +59,22 @@ def _quantize(fields: Fields, config: HardwareConfig) -> dict[int, int]:
 def _lut(fields: Fields, config: HardwareConfig) -> dict[int, int]:
     """ROUNDS; STEPS: of a pass; PASS: passes of a round (slices); ROWS: tokens; MODE: gather.
 
-    WORDS: of a record as a loader takes it; PARTS: of a token's bundle; EXTRA: of its indices;
-    LIMIT: of a record in memory; START: records that a lane's buffers hold. ADDRESS: of the last
-    port, whose lanes are the last to be free.
+    WORDS: of a record as a loader takes it, of the longer share where lanes share ports; PARTS: of
+    a token's bundle; EXTRA: of its indices; LIMIT: of a record in memory; START: records that a
+    lane's buffers hold. ADDRESS: of the last port, whose lanes are the last to be free.
     """
     form = RecordFormat.of(fields, config)
     gather = fields["mode"] == LutMode.GATHER
-    low = form.blocks * block_words(config)
-    indices = low + (0, (low + 1) // 2, low)[fields["index_high"]]
+    indices = sum(form.plane_words)
     table = fields["tokens"] * form.bundle_words if gather else fields["table_words"]
+    record = table + indices if gather else max(form.port_words) // config.positions_per_port
     last = (config.weight_ports - 1) * fields["port_stride"]
     return {
         ADDRESS: (fields["address"] + last) * LINE_BYTES // config.port_bytes,
         ROUNDS: fields["rounds"], STEPS: fields["tokens"] * fields["blocks"],
         PASS: fields["slices"], ROWS: fields["tokens"], MODE: int(gather),
         START: QUARTERS if table <= quarter_words(config) and form.blocks <= quarter_blocks(config)
-        else HALVES, WORDS: table + indices, PARTS: form.bundle_words, EXTRA: indices,
+        else HALVES, WORDS: record, PARTS: form.bundle_words, EXTRA: indices,
         LIMIT: fields["record_words"]}
 
 

@@ -24,6 +24,10 @@ MINI = HardwareConfig(
 TINY = dataclasses.replace(
     MINI, name="tiny", port_bits=128, weight_ports=2, lanes=32, tokens_max=8, table_words=64,
 )
+SHARED = dataclasses.replace(
+    MINI, name="shared", port_bits=128, weight_ports=6, lanes=128, index_bits=4, tokens_max=8,
+)
+"""Two position lanes share a port that brings their rows and one in four words of indices."""
 WIDE = dataclasses.replace(
     MINI, name="wide", port_bits=128, weight_ports=4, lanes=64, rowgen=False, index_blocks=3,
 )
@@ -86,8 +90,28 @@ def pack_records(
             index += fill(low_first(indices[position] >> 4, bits), word)
         return fill(table, word), index
 
+    def own_words(index: bytes) -> tuple[bytes, bytes]:
+        """The first words of each block, for a lane's own port, and the last, for a shared one."""
+        block = config.lanes * 4 // config.port_bits
+        words = [index[start:start + word] for start in range(0, len(index), word)]
+        last = block - block // 3
+        return (b"".join(w for n, w in enumerate(words) if n % block < last),
+                b"".join(w for n, w in enumerate(words) if n % block >= last))
+
     ports = []
-    for port in range(config.weight_ports):
+    if config.shared_ports:
+        for lanes in [*([lane] for lane in range(config.positions)),
+                      *([lane, lane + 1] for lane in range(0, config.positions, 2))]:
+            region = b""
+            for first in range(0, positions, config.positions):
+                for lane in lanes:
+                    table, index = record(first + lane)
+                    own, shared = own_words(index)
+                    region += own if len(lanes) == 1 else table + shared
+            ports.append(fill(region, LINE_BYTES))
+        longest = max(len(region) for region in ports)
+        ports = [region.ljust(longest, b"\0") for region in ports]
+    for port in range(config.weight_ports if not config.shared_ports else 0):
         region = b""
         for first in range(0, positions, config.positions):
             for lane in range(config.positions_per_port):

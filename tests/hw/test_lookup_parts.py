@@ -20,7 +20,7 @@ from hw.units.index_buffer import IndexBuffer
 from hw.units.row_extract import RowExtract
 from hw.units.simd_adder import SimdAdder
 from hw.units.table_buffer import TableBuffer
-from tests.hw.lut_records import MINI, WIDE, low_first
+from tests.hw.lut_records import MINI, SHARED, WIDE, low_first
 
 FOUR = dataclasses.replace(MINI, name="four", index_bits=4)
 
@@ -106,7 +106,7 @@ def test_row_extract_takes_every_kind_of_row() -> None:
     simulate(dut, bench)
 
 
-@pytest.mark.parametrize("config", [MINI, FOUR, WIDE], ids=lambda config: str(config.name))
+@pytest.mark.parametrize("config", [MINI, FOUR, WIDE, SHARED], ids=lambda config: str(config.name))
 @pytest.mark.parametrize("index_high", [0, 1, 2])
 def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -> None:
     if index_high and not config.wide_indices:
@@ -124,10 +124,18 @@ def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -
                 for start in range(0, len(plane), config.port_bytes):
                     data = int.from_bytes(plane[start:start + config.port_bytes], "little")
                     block, part = divmod(start // config.port_bytes, layouts.block_words(config))
-                    ctx.set(dut.write, {name: 1, "half": half, "address": block, "part": part,
-                                        "data": data})
+                    shared = config.shared_ports and part == layouts.block_words(config) - 1
+                    write, other = dut.write, getattr(dut, "shared_write", None)
+                    if shared:
+                        write, other = other, write
+                    ctx.set(write, {name: 1, "half": half, "address": block, "part": part,
+                                    "data": data})
+                    if other is not None:
+                        ctx.set(other, {"low": 0})
                     await ctx.tick()
         ctx.set(dut.write, {})
+        if config.shared_ports:
+            ctx.set(dut.shared_write, {})
         ctx.set(dut.index_high, index_high)
         requests = [(half, block) for half in range(2) for block in range(blocks)]
         for cycle in range(len(requests) + 2):

@@ -25,7 +25,7 @@ from hw.units.record_fetch import RecordFetch
 from tests.hw import formal
 from tests.hw.engines import Traffic, load_config
 from tests.hw.linear_bench import run_linear
-from tests.hw.lut_records import MINI, TINY, WIDE, pack_records
+from tests.hw.lut_records import MINI, SHARED, TINY, WIDE, pack_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,6 +244,31 @@ def test_several_ports(mode: LutMode) -> None:
 def test_without_row_generator(int4: bool) -> None:
     check(WIDE, layer(WIDE, 5, LutMode.STREAM, 3, 2, 3, 2, int4=int4, extreme=True))
     check(WIDE, layer(WIDE, 6, LutMode.GATHER, 2, 2, 3, 1, int4=int4), stall=0.3)
+
+
+@settings(max_examples=6)
+@given(
+    seed=st.integers(0, 1000), rounds=st.integers(1, 5), tokens=st.integers(1, 4),
+    blocks=st.integers(1, 5), per_group=st.integers(1, 5), stall=st.sampled_from([0.0, 0.2, 0.6]),
+    mode=st.sampled_from([LutMode.STREAM, LutMode.ROWGEN]), row_bits=st.sampled_from([11, 16]),
+)
+def test_ports_that_two_lanes_share(
+    seed: int, rounds: int, tokens: int, blocks: int, per_group: int, stall: float, mode: LutMode,
+    row_bits: int,
+) -> None:
+    config = dataclasses.replace(SHARED, row_bits=row_bits)
+    item = layer(config, seed, mode, rounds, tokens, blocks, per_group)
+    counts = check(config, item, stall, seed)
+    assert counts["table_words"] == (
+        rounds * config.positions * int(item.fields["record_words"]))
+
+
+def test_shared_ports_bring_more_words_than_there_are_lanes() -> None:
+    """Six ports feed four lanes, which take a record in about two thirds of its words."""
+    item = layer(SHARED, 1, LutMode.ROWGEN, 24, 1, 4, 4)
+    record = item.fields["record_words"]
+    _, _, cycles = run(SHARED, [item])
+    assert cycles <= 24 * 12 + 48 < 24 * record
 
 
 @pytest.mark.parametrize("length", [1, 4])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.config import HardwareConfig
-from hw.units.lookup_layouts import lane_cycles, simd_field_bits
+from hw.units.lookup_layouts import block_words, lane_cycles, simd_field_bits
 from hw.units.position_lane import PositionLane
 from tests.hw.lut_records import MINI, WIDE, low_first
 
@@ -45,12 +45,14 @@ def test_steps_add_entries_of_the_row(config: HardwareConfig, seed: int, int4: b
 
     async def write(ctx: Any, kind: str, half: int, text: bytes) -> None:
         size = config.port_bytes
-        for address, start in enumerate(range(0, len(text), size)):
+        for number, start in enumerate(range(0, len(text), size)):
             word = int.from_bytes(text[start:start + size].ljust(size, b"\0"), "little")
-            ctx.set(dut.write, {kind: 1, "half": half, "address": address, "data": word})
+            address, part = (number, 0) if kind == "table" else divmod(number, block_words(config))
+            place = {kind: 1, "half": half, "address": address, "part": part}
+            ctx.set(dut.write, {**place, "data": word})
             ctx.set(dut.selected, 1)
             await ctx.tick()
-            ctx.set(dut.write, {kind: 1, "half": half, "address": address, "data": 0})
+            ctx.set(dut.write, {**place, "data": 0})
             ctx.set(dut.selected, 0)
             await ctx.tick()
 

@@ -8,9 +8,11 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.config import HardwareConfig
+from hw.port_shares import port_shares
 from hw.units import lookup_layouts as layouts
 from hw.units.record_loader import RecordLoader
-from tests.hw.lut_records import TINY
+from tests.hw.lut_records import SHARED, TINY
 
 ROUNDS = 5
 
@@ -20,22 +22,27 @@ ROUNDS = 5
     table=st.integers(1, 4), low=st.integers(1, 3), high=st.integers(0, 3),
     gaps=st.lists(st.integers(0, 2), max_size=20), reading=st.integers(0, 30),
     parts=st.sampled_from([2, 4]),
+    port=st.sampled_from([(TINY, 0), (SHARED, 0), (SHARED, 4)]),
 )
 def test_words_reach_their_buffers(
-    table: int, low: int, high: int, gaps: list[int], reading: int, parts: int
+    table: int, low: int, high: int, gaps: list[int], reading: int, parts: int,
+    port: tuple[HardwareConfig, int],
 ) -> None:
     """Every word lands once, in order; a part of the buffers is not written before its release."""
-    lanes = TINY.positions_per_port
+    config, share = port[0], port_shares(port[0])[port[1]]
+    high = high if config.wide_indices else 0
+    # Whole blocks, of which this port brings some words.
+    low = share.low_words(low)
     expected = [
         (lane, kind, number % parts, address)
-        for number in range(ROUNDS) for lane in range(lanes)
-        for kind, count in (("table", table), ("low", low), ("high", high))
+        for number in range(ROUNDS) for lane in range(share.lanes)
+        for kind, count in (("table", table * share.table), ("low", low), ("high", high))
         for address in range(count)
     ]
-    dut = RecordLoader(TINY)
+    dut = RecordLoader(config, share)
     held = [-1] * parts
-    blocks, words = layouts.quarter_blocks(TINY), layouts.block_words(TINY)
-    middle = {"table": layouts.quarter_words(TINY), "low": blocks, "high": blocks}
+    blocks, words = layouts.quarter_blocks(config), len(share.parts)
+    middle = {"table": layouts.quarter_words(config), "low": blocks, "high": blocks}
     written: list[tuple[int, str, int, int]] = []
 
     async def send(ctx: Any) -> None:
@@ -80,7 +87,8 @@ def test_words_reach_their_buffers(
                     assert held[number % parts] in (-1, number)
                     upper, address = divmod(write.address, middle[kind])
                     if kind != "table":
-                        address = address * words + write.part
+                        assert write.part in share.parts
+                        address = address * words + write.part - share.parts.start
                     written.append((lane.bit_length() - 1, kind, write.half + 2 * upper, address))
 
     async def watchdog(ctx: Any) -> None:
