@@ -15,6 +15,7 @@ import pytest
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.generate import generate
 from compiler.decoder.quantize import quantize_decoder
+from compiler.errors import CompileError
 from compiler.frontends import shapes
 from compiler.frontends.load import load_model, load_tokenizer
 from compiler.image.program import decode_program, steps
@@ -35,12 +36,21 @@ from sim.runner import simulate_passes
 
 TINY = load_hardware("tiny")
 NARROW = dataclasses.replace(TINY, sum_bits=27, index_bits=4)
+SHARED = dataclasses.replace(
+    TINY, name="tiny-shared", weight_ports=6, lanes=128, index_bits=4, sparse=False,
+    hadamard=False, token_order=False, log2_softmax=False)
+"""Pairs of position lanes share a port."""
 PROMPT_TOKENS, NEW_TOKENS = 11, 4
 """Passes of 8 and 3 tokens, then three of one."""
 MIX = SchemeMap(
     name="mix", default=load_scheme("simd-w4a8-tiny").default, softmax="log2",
     layers={"q": load_scheme("rowgen-2bit").default, "up": load_scheme("lut2d-gather-tiny").default,
             "down": load_scheme("simd-w4a4-tiny").default})
+WIDE_GROUPS = {
+    name: SchemeMap(name=name, default=dataclasses.replace(
+        load_scheme("lut2d-tiny").default, group_columns=128, gather=name == "fetched"))
+    for name in ("streamed", "fetched")}
+"""Tables of groups as wide as the lanes of SHARED."""
 CASES = {
     "tiny": "simd-w8a8-tiny",
     "tiny-mistral": "rowgen-2bit",
@@ -58,17 +68,17 @@ MIX_PATHS = ("search_steps", "rowgen_rows", "lut_steps", "simd_steps_w4a4", "sim
 
 @functools.cache
 def compiled(folder, shape, prompt_tokens=PROMPT_TOKENS, new_tokens=NEW_TOKENS, split=False,
-             hardware=TINY):
+             hardware=TINY, scheme=None):
     """Build of a shape; returns its folder, the quantized decoder and the prompt."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(shapes.SHAPES, DEEP.name, DEEP)
         model = load_model(f"shape:{shape}")
-    tokenizer, scheme = load_tokenizer("shape:tiny"), CASES[shape]
+    tokenizer, scheme = load_tokenizer("shape:tiny"), WIDE_GROUPS.get(scheme, scheme or CASES[shape])
     decoder = quantize_decoder(
         model, load_scheme(scheme) if isinstance(scheme, str) else scheme, hardware,
         tokenizer.encode(CALIBRATION_TEXT)[:64], capacity=prompt_tokens + new_tokens - 1)
     prompt = tokenizer.encode(DEFAULT_PROMPT)[:prompt_tokens]
-    path = folder / f"{shape}-{prompt_tokens}-{new_tokens}-{split}-{hardware.sum_bits}"
+    path = folder / f"{shape}-{prompt_tokens}-{new_tokens}-{split}-{hardware.digest()}"
     DecoderCompiler(decoder, prompt, new_tokens, split_layers=split).write(
         path, {"model": "shape:tiny", "scheme": decoder.scheme})
     return path, decoder, prompt
@@ -122,6 +132,25 @@ def test_narrow_sums_are_bit_exact(folder, circuits, shape):
     assert values["first_mismatch"] is None
     assert values["bit_exact"]
     assert values["token_ids"] == generate(decoder, prompt, NEW_TOKENS)
+
+
+@pytest.mark.parametrize(("shape", "scheme"), [
+    ("tiny-mistral", "rowgen-2bit"), ("tiny-opt", "streamed")])
+def test_ports_that_lanes_share_are_bit_exact(folder, circuits, shape, scheme):
+    """Rows, computed or from tables, come through them; keys and values of attention do not."""
+    path, decoder, prompt = compiled(folder, shape, hardware=SHARED, scheme=scheme)
+    values = execute(path, build_dir=circuits).values
+    assert values["first_mismatch"] is None
+    assert values["bit_exact"]
+    assert values["token_ids"] == generate(decoder, prompt, NEW_TOKENS)
+    words = [values["counters"][f"read_words_w{port}"] for port in range(SHARED.weight_ports)]
+    assert len(set(words[:4])) == len(set(words[4:])) == 1
+    assert 0 < words[4] != words[0]
+
+
+def test_shared_ports_fetch_no_rows(folder):
+    with pytest.raises(CompileError, match=r"fetches no rows \(gather\), as lanes share its 6"):
+        compiled(folder, "tiny-opt", hardware=SHARED, scheme="fetched")
 
 
 def test_every_data_path_and_log2_softmax(run):
