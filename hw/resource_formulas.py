@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import EXACT_ROW_BITS, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
 from hw.resource_sizes import (
-    SLOT_BITS,
     aux_clients,
     distance_bits,
     dot_bits,
@@ -27,6 +26,7 @@ from hw.resource_sizes import (
     rotated_bits,
     row_bits,
     row_source_bits,
+    slot_bits,
     table_bits,
     vector_writers,
 )
@@ -71,16 +71,16 @@ TERMS: dict[str, Size] = {
     "column entry bit": lambda c: c.lanes * c.entry_bits,
     "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // c.adder_columns,
     # 4-bit entries are widened in the table that chooses the row, if that has an input left.
-    "widened row bit": lambda c: 8 * ROW_ENTRIES if table_bits(c) // SLOT_BITS >= 4 else 0,
+    "widened row bit": lambda c: 8 * c.row_entries if table_bits(c) // slot_bits(c) >= 4 else 0,
     # The row, the operands that go on to the next lane, activations on their way to the generator.
     "row register bit": lambda c: (
         row_source_bits(c) + 8 * (c.word_elements - c.vector_length)
         + 24 * c.vector_length * c.rowgen),
     "step bit": lambda c: (row_bits(c) + bits_for(c.index_blocks) + 7) * (1 + c.rowgen),
-    "product, computed rows": lambda c: ROW_ENTRIES * c.vector_length * c.rowgen,
+    "product, computed rows": lambda c: c.row_entries * c.vector_length * c.rowgen,
     # Entries of a row, and the products that are kept before they are rounded.
-    "row entry bit": lambda c: ROW_ENTRIES * (c.entry_bits + EXACT_ROW_BITS * c.rounds_rows),
-    "rounded entry": lambda c: ROW_ENTRIES * c.rounds_rows,
+    "row entry bit": lambda c: c.row_entries * (c.entry_bits + EXACT_ROW_BITS * c.rounds_rows),
+    "rounded entry": lambda c: c.row_entries * c.rounds_rows,
     "position": lambda c: c.positions,
     "distance unit": lambda c: c.act_codes_max,
     "vector element": lambda c: c.vector_length,
@@ -159,8 +159,8 @@ def _mult18(bits: int) -> int:
 
 def _index_memories(c: HardwareConfig) -> list[tuple[Memory, int]]:
     count = 2 if c.wide_indices else 1
-    return [(Memory(4 * c.lanes, 2 * c.index_blocks, granule=c.port_bits, alike=True,
-                    sharing=count * 4 * c.lanes // c.port_bits), count)]
+    return [(Memory(c.index_low_bits * c.lanes, 2 * c.index_blocks, granule=c.port_bits, alike=True,
+                    sharing=count * c.index_low_bits * c.lanes // c.port_bits), count)]
 
 
 def _weight_memories(c: HardwareConfig) -> list[tuple[Memory, int]]:
@@ -181,7 +181,7 @@ COMPONENTS: dict[str, Component] = {
         memories=lambda c: [(Memory(table_bits(c), 2 * c.table_words * c.port_bits // table_bits(c),
                                     granule=c.port_bits, sharing=table_bits(c) // c.port_bits,
                                     alike=True), 1)],
-        choices=lambda c: [(row_source_bits(c), table_bits(c) // SLOT_BITS)],
+        choices=lambda c: [(row_source_bits(c), table_bits(c) // slot_bits(c))],
         dsp=lambda c: row_bits(c) >= DSP_PRODUCT_BITS, mult18=_one,
     ),
     "index buffers": Component(
@@ -193,9 +193,9 @@ COMPONENTS: dict[str, Component] = {
         path="position_lane.row_generator", count=lambda c: c.positions * c.rowgen,
         lut=("unit", "product, computed rows", "rounded entry"),
         ff=("unit", "product, computed rows", "row entry bit"),
-        choices=lambda c: [(ROW_ENTRIES * (c.row_bits + 1), c.row_shift_max + 1)],
-        dsp=lambda c: ROW_ENTRIES * c.vector_length // 2,
-        mult18=lambda c: ROW_ENTRIES * c.vector_length,
+        choices=lambda c: [(c.row_entries * (c.row_bits + 1), c.row_shift_max + 1)],
+        dsp=lambda c: c.row_entries * c.vector_length // 2,
+        mult18=lambda c: c.row_entries * c.vector_length,
     ),
     "copy lanes": Component(
         path="position_lane.copy_lanes", count=lambda c: c.positions,
