@@ -37,6 +37,11 @@ def bits_for(values: int) -> int:
     return max(1, (values - 1).bit_length())
 
 
+def index_width(entries: int) -> int:
+    """Bits that an index into so many entries takes in memory at least."""
+    return max(NARROW_INDEX_BITS, bits_for(entries))
+
+
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:
     """One accelerator.

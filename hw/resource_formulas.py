@@ -69,6 +69,9 @@ TERMS: dict[str, Size] = {
     "accumulated bit": lambda c: c.lanes * c.sum_bits,
     "column, 8-bit indices": lambda c: c.lanes * c.wide_indices,
     "column entry bit": lambda c: c.lanes * c.entry_bits,
+    "column entry bit, rows of 8": lambda c: c.lanes * c.entry_bits * (c.row_entries == 8),
+    "column entry bit, rows of 16": lambda c: c.lanes * c.entry_bits * (c.row_entries == 16),
+    "column index bit": lambda c: c.lanes * c.index_low_bits,
     "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // c.adder_columns,
     # 4-bit entries are widened in the table that chooses the row, if that has an input left.
     "widened row bit": lambda c: 8 * c.row_entries if table_bits(c) // slot_bits(c) >= 4 else 0,
@@ -186,7 +189,8 @@ COMPONENTS: dict[str, Component] = {
     ),
     "index buffers": Component(
         path="position_lane.index_buffer", count=lambda c: c.positions,
-        lut=("unit", "column, 8-bit indices"), ff=("column", "column, 8-bit indices"),
+        lut=("unit", "column, 8-bit indices"),
+        ff=("column index bit", "column, 8-bit indices"),
         memories=_index_memories,
     ),
     "row generators": Component(
@@ -199,7 +203,9 @@ COMPONENTS: dict[str, Component] = {
     ),
     "copy lanes": Component(
         path="position_lane.copy_lanes", count=lambda c: c.positions,
-        lut=("column entry bit", "column, 8-bit indices"), ff=("column entry bit",),
+        lut=("column entry bit, rows of 8", "column entry bit, rows of 16",
+             "column, 8-bit indices"),
+        ff=("column entry bit",),
     ),
     "SIMD adders": Component(
         path="position_lane.simd_adder", count=lambda c: c.positions,
