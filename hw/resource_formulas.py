@@ -81,9 +81,11 @@ TERMS: dict[str, Size] = {
         + 24 * c.vector_length * c.rowgen),
     "step bit": lambda c: (row_bits(c) + bits_for(c.index_blocks) + 7) * (1 + c.rowgen),
     "product, computed rows": lambda c: c.row_entries * c.vector_length * c.rowgen,
+    "row entry": lambda c: c.row_entries * c.rowgen,
     # Entries of a row, and the products that are kept before they are rounded.
     "row entry bit": lambda c: c.row_entries * (c.entry_bits + EXACT_ROW_BITS * c.rounds_rows),
     "rounded entry": lambda c: c.row_entries * c.rounds_rows,
+    "8-bit indices": lambda c: c.wide_indices,
     "position": lambda c: c.positions,
     "distance unit": lambda c: c.act_codes_max,
     "vector element": lambda c: c.vector_length,
@@ -180,7 +182,7 @@ COMPONENTS: dict[str, Component] = {
         without=tuple(f"position_lane.{part}" for part in (
             "index_buffer", "row_generator", "copy_lanes", "simd_adder")),
         lut=("unit", "widened row bit", "row number product"),
-        ff=("row register bit", "step bit"),
+        ff=("row register bit", "step bit", "8-bit indices"),
         memories=lambda c: [(Memory(table_bits(c), 2 * c.table_words * c.port_bits // table_bits(c),
                                     granule=c.port_bits, sharing=table_bits(c) // c.port_bits,
                                     alike=True), 1)],
@@ -195,8 +197,8 @@ COMPONENTS: dict[str, Component] = {
     ),
     "row generators": Component(
         path="position_lane.row_generator", count=lambda c: c.positions * c.rowgen,
-        lut=("unit", "product, computed rows", "rounded entry"),
-        ff=("unit", "product, computed rows", "row entry bit"),
+        lut=("row entry", "product, computed rows", "rounded entry"),
+        ff=("unit", "row entry", "product, computed rows", "row entry bit"),
         choices=lambda c: [(c.row_entries * (c.row_bits + 1), c.row_shift_max + 1)],
         dsp=lambda c: c.row_entries * c.vector_length // 2,
         mult18=lambda c: c.row_entries * c.vector_length,
