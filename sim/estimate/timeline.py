@@ -30,8 +30,10 @@ from sim.estimate.state import ENGINES, LINE_RING, NEVER, TOKEN_RING
 LINEAR_ENGINE, STORE_ENGINE = int(Engine.LINEAR), int(Engine.STORE)
 WEIGHT, CENTROID, AUX = range(3)
 PORTS = 3
-AUX_PLACES = 8
+AUX_PLACES = 7
 """Clients of the aux port."""
+EARLY_CYCLES = 2
+"""From an instruction that waits at the head of its queue to its early command."""
 FETCH = ENGINES
 """Client number of instruction fetch; the engines have their own."""
 QUEUE_CYCLES = 2
@@ -44,7 +46,7 @@ the executed instruction that it waited for last."""
 
 @compiled
 def aux_place(opcode: int) -> int:
-    """Place of a client among those of the aux port (`hw.top.AUX_CLIENTS`), or -1."""
+    """Place of a client among those of the aux port (`hw.memory.aux_port`), or -1."""
     if opcode == LOAD:
         return 1
     if opcode == GATHER:
@@ -55,30 +57,29 @@ def aux_place(opcode: int) -> int:
         return 4
     if opcode == ACTIVATE:
         return 5
-    if opcode == NORM:
+    if opcode == NORM or opcode == ROPE:
         return 6
-    if opcode == ROPE:
-        return 7
     return -1
 
 
 @compiled
 def run_granted(
-    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+    row: Ints, granted: int, machine: Ints, queue: Ints, port: Ints, offered: Ints, taken: Ints,
+    answered: Ints,
 ) -> tuple[int, int]:
     """Completion and first word of an engine with one command."""
     opcode = row[row_of.OPCODE]
     if opcode == LOAD:
         return aux_engines.load(row, granted, port, offered, taken, answered)
     if opcode == QUANTIZE:
-        return aux_engines.quantize(row, granted, machine, port, offered, taken, answered)
+        return aux_engines.quantize(row, granted, machine, queue, port, offered, taken, answered)
     if opcode == DRAIN:
-        return aux_engines.drain(row, granted, machine, port, offered, taken, answered)
+        return aux_engines.drain(row, granted, machine, queue, port, offered, taken, answered)
     if opcode == ACTIVATE:
-        return aux_engines.activate(row, granted, machine, port, offered, taken, answered)
+        return aux_engines.activate(row, granted, machine, queue, port, offered, taken, answered)
     if opcode == NORM:
-        return aux_engines.norm(row, granted, machine, port, offered, taken, answered)
-    return aux_engines.rope(row, granted, port, offered, taken, answered)
+        return aux_engines.norm(row, granted, machine, queue, port, offered, taken, answered)
+    return aux_engines.rope(row, granted, queue, port, offered, taken, answered)
 
 
 @compiled
@@ -138,7 +139,7 @@ def start_of(
 def run_program(
     rows: Ints, place: int, most: int, machine: Ints, ports: Ints, offered: Ints, taken: Ints,
     answered: Ints, index: Ints, steps: Ints, loops: Ints, state: Ints, queues: Ints, tokens: Ints,
-    counts: Ints, lines: Ints, writes: Ints, answers: Ints,
+    counts: Ints, lines: Ints, writes: Ints, answers: Ints, waiting: Ints,
 ) -> int:
     """Cycles of a program; -1 where it gets stuck.
 
@@ -163,6 +164,9 @@ def run_program(
         state[at_state.CURRENT], state[at_state.EVENT], state[at_state.PHASE])
     left_tokens, places = state[at_state.LEFT_TOKENS], state[at_state.PLACES]
     changed, reads = state[at_state.CHANGED], state[at_state.READS]
+    heads, early, asked, left_words = (
+        state[at_state.HEADS], state[at_state.EARLY], state[at_state.ASKED],
+        state[at_state.LEFT_WORDS])
     arrived, emptied = lines[:, :line_words], lines[:, line_words]
     first_line = requested = granted_lines = emptied_lines = 0
     earliest, last_grant, stop, drained = 2, 0, NEVER, 0
@@ -261,6 +265,13 @@ def run_program(
             when, who = max(ask + 1, aux_free), FETCH
             place_of = (-served - 1) % AUX_PLACES
         for engine in range(ENGINES):
+            if heads[engine] == finished[engine] and finished[engine] < queued[engine]:
+                heads[engine] += 1
+                step = queue[engine, finished[engine] % (2 * QUEUE_DEPTH)]
+                row, asked[engine] = rows[index[step]], 0
+                if reads_early(row[row_of.OPCODE]):
+                    head = max(steps[step, HANDED] + QUEUE_CYCLES, last[engine] + 1)
+                    early[engine], left_words[engine] = head + EARLY_CYCLES, aux_words(row, machine)
             if current[engine] < 0 and changed[engine] != 0 and finished[engine] < queued[engine]:
                 step = queue[engine, finished[engine] % (2 * QUEUE_DEPTH)]
                 begin = start_of(engine, step, rows, index, steps, last, previous, posts, posters,
