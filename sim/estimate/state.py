@@ -27,7 +27,7 @@ STATE_FIELDS = 15
 """Rows of the engines' state. CHANGED: whether anything has changed since an engine's next
 instruction could not start. READS: the prefetch of weights, which is no engine's. HEADS:
 instructions that have been next in their queue; of the last one EARLY: the cycle from which its
-first words are asked for, ASKED: the one in which they were, LEFT_WORDS: words not asked for yet."""
+first words are asked for, ASKED: that in which they were, LEFT_WORDS: words not asked for yet."""
 
 
 class State(NamedTuple):
