@@ -16,6 +16,7 @@ from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
+from hw.memory.early_read import EARLY_WORDS
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
 from hw.resource_sizes import (
@@ -342,7 +343,12 @@ COMPONENTS: dict[str, Component] = {
     ),
     "write master": Component(path="axi_write", lut=PER_ELEMENT, ff=PER_ELEMENT),
     "aux port sharing": Component(
-        path="aux", lut=("aux client",), ff=PER_UNIT, memories=lambda c: [(Memory(27, 15), 1)],
+        path="aux", without=("early_read",), lut=("aux client",), ff=PER_UNIT,
+        memories=lambda c: [(Memory(27, 15), 1)],
+    ),
+    "early reads": Component(
+        path="early_read", count=lambda c: 3 + c.simd, lut=PER_UNIT, ff=PER_UNIT,
+        memories=lambda c: [(Memory(c.port_bits, EARLY_WORDS - 1), 1)],
     ),
     "weight prefetch": Component(
         path="prefetch", lut=("unit", "port"), ff=("unit", "port"),

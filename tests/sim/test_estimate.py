@@ -25,7 +25,7 @@ from hw.register_map import WORK
 from lutrip.cli import main
 from sim.circuit import circuit
 from sim.decoder_build import open_build
-from sim.estimate import aux_engines, engines, linear, port
+from sim.estimate import aux_engines, early, engines, linear, port
 from sim.estimate import machine as of
 from sim.estimate import rows as row_of
 from sim.estimate.breakdown import path_sums, repeats, short_name
@@ -178,7 +178,8 @@ def norm_cycles(shape: dict[str, int], exact: int = 1) -> int:
     reads.command(0, 0, int(sizes[of.HEADER]) + 2 * shape["words"])
     task = row(ROWS=shape["tokens"], WORDS=shape["words"], PASS=1 + shape["wide"],
                MODE=shape["center"])
-    return aux_engines.norm(task, 0, sizes, *reads.arguments)[0]
+    queue = np.zeros(early.QUEUE_FIELDS, np.int64)
+    return aux_engines.norm(task, 0, sizes, queue, *reads.arguments)[0]
 
 
 @pytest.mark.parametrize("shape", [
