@@ -10,14 +10,11 @@ from dataclasses import dataclass
 
 from hw.errors import ConfigError
 
-ROW_ENTRIES = 16
-"""Entries of a table row that the copy multiplexers choose from; larger codebooks take slices."""
-
 SUM_BITS_MIN, SUM_BITS_MAX = 20, 32
 """Bits of an accumulator's sum."""
 
-INDEX_BITS, WIDE_INDEX_BITS = 4, 8
-"""Bits of an index within a row, and of one that names a slice as well."""
+NARROW_INDEX_BITS, INDEX_BITS, WIDE_INDEX_BITS = 3, 4, 8
+"""Bits of an index within a row of 8 or of 16 entries, and of one that names a slice as well."""
 EXACT_ROW_BITS = 16
 """Bits of a computed row's entry that hold every dot product the compiler allows."""
 
@@ -40,6 +37,11 @@ def bits_for(values: int) -> int:
     return max(1, (values - 1).bit_length())
 
 
+def index_width(entries: int) -> int:
+    """Bits that an index into so many entries takes in memory at least."""
+    return max(NARROW_INDEX_BITS, bits_for(entries))
+
+
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:
     """One accelerator.
@@ -57,7 +59,8 @@ class HardwareConfig:
     rowgen: rows can be computed from weight codebooks and int8 activations.
     row_bits: bits of a computed row's entry; below 16 dot products are shifted, rounded and
         saturated (`hw.golden.lookup.rows`), and copies and adders are narrower.
-    index_bits: bits of an index of computed rows: 4 for codebooks of 16, 8 for up to 256.
+    index_bits: bits of an index: 3 for codebooks of 8, 4 for codebooks of 16, 8 for computed rows
+        of up to 256.
     sparse: computed rows of a single token skip positions whose activations are all 0.
     simd: packed multipliers are present.
     simd_depth: inputs the multiplier array takes each cycle.
@@ -141,8 +144,9 @@ class HardwareConfig:
             self._require(self.lanes * self.index_bits >= 3 * self.port_bits, "lanes",
                           f"at least {-(-3 * self.port_bits // self.index_bits)} (three words of "
                           f"indices a block) with {self.weight_ports} weight_ports")
-        self._require(self.lanes * 4 % self.port_bits == 0, "lanes",
-                      f"a multiple of {self.port_bits // 4} (4-bit indices of one port word)")
+        indices = self.port_bits // math.gcd(self.port_bits, self.index_low_bits)
+        self._require(self.lanes % indices == 0, "lanes", f"a multiple of {indices} "
+                      f"({self.index_low_bits}-bit indices of whole port words)")
         self._require(self.word_elements % self.activation_lanes == 0, "activation_lanes",
                       f"a divisor of the {self.word_elements} elements of a port word")
         self._require(self.word_elements % self.simd_depth == 0, "simd_depth",
@@ -160,8 +164,8 @@ class HardwareConfig:
                           "and of 16-bit scales")
         self._require(self.simd or not self.log2_softmax, "log2_softmax",
                       "false without the multiplier array (simd)")
-        self._require(self.index_bits in (INDEX_BITS, WIDE_INDEX_BITS), "index_bits",
-                      f"{INDEX_BITS} or {WIDE_INDEX_BITS}")
+        self._require(self.index_bits in (NARROW_INDEX_BITS, INDEX_BITS, WIDE_INDEX_BITS),
+                      "index_bits", f"{NARROW_INDEX_BITS}, {INDEX_BITS} or {WIDE_INDEX_BITS}")
         self._require(self.tokens_max <= 255, "tokens_max", "at most 255")
         self._require(self.accumulator_words <= 4096, "accumulator_words", "at most 4096")
         self._require(SUM_BITS_MIN <= self.sum_bits <= SUM_BITS_MAX, "sum_bits",
@@ -204,6 +208,16 @@ class HardwareConfig:
     def positions_per_port(self) -> int:
         """Position lanes that each port of `lane_ports` feeds."""
         return self.positions // self.lane_ports
+
+    @property
+    def index_low_bits(self) -> int:
+        """Bits of an index that choose within a row."""
+        return min(self.index_bits, INDEX_BITS)
+
+    @property
+    def row_entries(self) -> int:
+        """Entries of a row that the copy multiplexers choose from."""
+        return 1 << self.index_low_bits
 
     @property
     def wide_indices(self) -> bool:
@@ -277,8 +291,8 @@ class HardwareConfig:
 
     @property
     def codebook_bytes(self) -> int:
-        """Bytes of one 16-entry slice of an int8 weight codebook."""
-        return ROW_ENTRIES * self.vector_length
+        """Bytes of one row's slice of an int8 weight codebook."""
+        return self.row_entries * self.vector_length
 
     def digest(self) -> str:
         """Hash of everything the circuit depends on (not its name)."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import EXACT_ROW_BITS, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
@@ -20,7 +20,6 @@ from hw.memory.early_read import EARLY_WORDS
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
 from hw.resource_sizes import (
-    SLOT_BITS,
     aux_clients,
     distance_bits,
     dot_bits,
@@ -28,6 +27,7 @@ from hw.resource_sizes import (
     rotated_bits,
     row_bits,
     row_source_bits,
+    slot_bits,
     table_bits,
     vector_writers,
 )
@@ -72,18 +72,23 @@ TERMS: dict[str, Size] = {
     "accumulated bit": lambda c: c.lanes * c.sum_bits,
     "column, 8-bit indices": lambda c: c.lanes * c.wide_indices,
     "column entry bit": lambda c: c.lanes * c.entry_bits,
+    "column entry bit, rows of 8": lambda c: c.lanes * c.entry_bits * (c.row_entries == 8),
+    "column entry bit, rows of 16": lambda c: c.lanes * c.entry_bits * (c.row_entries == 16),
+    "column index bit": lambda c: c.lanes * c.index_low_bits,
     "column sum bit": lambda c: c.lanes * SIMD_WORD_BITS // c.adder_columns,
     # 4-bit entries are widened in the table that chooses the row, if that has an input left.
-    "widened row bit": lambda c: 8 * ROW_ENTRIES if table_bits(c) // SLOT_BITS >= 4 else 0,
+    "widened row bit": lambda c: 8 * c.row_entries if table_bits(c) // slot_bits(c) >= 4 else 0,
     # The row, the operands that go on to the next lane, activations on their way to the generator.
     "row register bit": lambda c: (
         row_source_bits(c) + 8 * (c.word_elements - c.vector_length)
         + 24 * c.vector_length * c.rowgen),
     "step bit": lambda c: (row_bits(c) + bits_for(c.index_blocks) + 7) * (1 + c.rowgen),
-    "product, computed rows": lambda c: ROW_ENTRIES * c.vector_length * c.rowgen,
+    "product, computed rows": lambda c: c.row_entries * c.vector_length * c.rowgen,
+    "row entry": lambda c: c.row_entries * c.rowgen,
     # Entries of a row, and the products that are kept before they are rounded.
-    "row entry bit": lambda c: ROW_ENTRIES * (c.entry_bits + EXACT_ROW_BITS * c.rounds_rows),
-    "rounded entry": lambda c: ROW_ENTRIES * c.rounds_rows,
+    "row entry bit": lambda c: c.row_entries * (c.entry_bits + EXACT_ROW_BITS * c.rounds_rows),
+    "rounded entry": lambda c: c.row_entries * c.rounds_rows,
+    "8-bit indices": lambda c: c.wide_indices,
     "position": lambda c: c.positions,
     "distance unit": lambda c: c.act_codes_max,
     "vector element": lambda c: c.vector_length,
@@ -162,8 +167,8 @@ def _mult18(bits: int) -> int:
 
 def _index_memories(c: HardwareConfig) -> list[tuple[Memory, int]]:
     count = 2 if c.wide_indices else 1
-    return [(Memory(4 * c.lanes, 2 * c.index_blocks, granule=c.port_bits, alike=True,
-                    sharing=count * 4 * c.lanes // c.port_bits), count)]
+    return [(Memory(c.index_low_bits * c.lanes, 2 * c.index_blocks, granule=c.port_bits, alike=True,
+                    sharing=count * c.index_low_bits * c.lanes // c.port_bits), count)]
 
 
 def _weight_memories(c: HardwareConfig) -> list[tuple[Memory, int]]:
@@ -180,29 +185,32 @@ COMPONENTS: dict[str, Component] = {
         without=tuple(f"position_lane.{part}" for part in (
             "index_buffer", "row_generator", "copy_lanes", "simd_adder")),
         lut=("unit", "widened row bit", "row number product"),
-        ff=("row register bit", "step bit"),
+        ff=("row register bit", "step bit", "8-bit indices"),
         memories=lambda c: [(Memory(table_bits(c), 2 * c.table_words * c.port_bits // table_bits(c),
                                     granule=c.port_bits, sharing=table_bits(c) // c.port_bits,
                                     alike=True), 1)],
-        choices=lambda c: [(row_source_bits(c), table_bits(c) // SLOT_BITS)],
+        choices=lambda c: [(row_source_bits(c), table_bits(c) // slot_bits(c))],
         dsp=lambda c: row_bits(c) >= DSP_PRODUCT_BITS, mult18=_one,
     ),
     "index buffers": Component(
         path="position_lane.index_buffer", count=lambda c: c.positions,
-        lut=("unit", "column, 8-bit indices"), ff=("column", "column, 8-bit indices"),
+        lut=("unit", "column, 8-bit indices"),
+        ff=("column index bit", "column, 8-bit indices"),
         memories=_index_memories,
     ),
     "row generators": Component(
         path="position_lane.row_generator", count=lambda c: c.positions * c.rowgen,
-        lut=("unit", "product, computed rows", "rounded entry"),
-        ff=("unit", "product, computed rows", "row entry bit"),
-        choices=lambda c: [(ROW_ENTRIES * (c.row_bits + 1), c.row_shift_max + 1)],
-        dsp=lambda c: ROW_ENTRIES * c.vector_length // 2,
-        mult18=lambda c: ROW_ENTRIES * c.vector_length,
+        lut=("row entry", "product, computed rows", "rounded entry"),
+        ff=("unit", "row entry", "product, computed rows", "row entry bit"),
+        choices=lambda c: [(c.row_entries * (c.row_bits + 1), c.row_shift_max + 1)],
+        dsp=lambda c: c.row_entries * c.vector_length // 2,
+        mult18=lambda c: c.row_entries * c.vector_length,
     ),
     "copy lanes": Component(
         path="position_lane.copy_lanes", count=lambda c: c.positions,
-        lut=("column entry bit", "column, 8-bit indices"), ff=("column entry bit",),
+        lut=("column entry bit, rows of 8", "column entry bit, rows of 16",
+             "column, 8-bit indices"),
+        ff=("column entry bit",),
     ),
     "SIMD adders": Component(
         path="position_lane.simd_adder", count=lambda c: c.positions,

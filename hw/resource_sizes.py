@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import ALPHA_MAX, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.softmax import LOG2_BITS
 
-SLOT_BITS = ROW_ENTRIES * 4
-"""The smallest row of a table buffer."""
+
+def slot_bits(c: HardwareConfig) -> int:
+    """The smallest row of a table buffer."""
+    return 4 * c.row_entries
 
 
 def distance_bits(c: HardwareConfig) -> int:
@@ -17,7 +19,7 @@ def distance_bits(c: HardwareConfig) -> int:
 
 def row_source_bits(c: HardwareConfig) -> int:
     """What a row comes from: table entries, or as many centroids."""
-    return 8 * ROW_ENTRIES * (c.vector_length if c.rowgen else 1)
+    return 8 * c.row_entries * (c.vector_length if c.rowgen else 1)
 
 
 def table_bits(c: HardwareConfig) -> int:
@@ -27,7 +29,7 @@ def table_bits(c: HardwareConfig) -> int:
 
 def row_bits(c: HardwareConfig) -> int:
     """Bits that count rows in half a table buffer."""
-    return bits_for(c.table_words * c.port_bits // SLOT_BITS)
+    return bits_for(c.table_words * c.port_bits // slot_bits(c))
 
 
 def dot_bits(c: HardwareConfig) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig
+from hw.config import EXACT_ROW_BITS, HardwareConfig
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.resources import MUX16_LUTS, URAM_DEPTH, Resources
 from sim.energy_table import Bounds, EnergyTable
@@ -22,7 +22,6 @@ COMPUTE, ON_CHIP, OFF_CHIP = "compute", "on-chip memory", "off-chip memory"
 CLOCK, STATIC = "clock", "static"
 GROUPS = (COMPUTE, ON_CHIP, OFF_CHIP, CLOCK, STATIC)
 URAM_BITS, BRAM_BITS = 72, 36
-INDEX_BITS = 4
 ROUNDING_LUTS = 50
 """Shift, rounding and saturation of an entry (`hw.units.row_rounding`)."""
 PACKED_PRODUCTS = {"simd_steps_w4a4": 4, "simd_steps_w4a8": 2, "simd_steps_w8a8": 2}
@@ -78,13 +77,13 @@ EVENTS: tuple[Event, ...] = (
           luts=lambda c: c.positions * c.lanes * (c.entry_bits * MUX16_LUTS + c.field_bits),
           ffs=lambda c: c.positions * c.lanes * (c.entry_bits + c.field_bits)),
     Event(counter="lut_steps", cause="index buffers", group=ON_CHIP,
-          reads=lambda c: c.positions * c.lanes * INDEX_BITS),
+          reads=lambda c: c.positions * c.lanes * c.index_low_bits),
     Event(counter="rowgen_rows", cause="linear (row generator)", group=COMPUTE,
-          multiplies=lambda c: ROW_ENTRIES * c.vector_length / 2,
-          luts=lambda c: ROW_ENTRIES * (20 * c.vector_length + ROUNDING_LUTS * c.rounds_rows),
-          ffs=lambda c: ROW_ENTRIES * (20 * c.vector_length + EXACT_ROW_BITS * c.rounds_rows)),
+          multiplies=lambda c: c.row_entries * c.vector_length / 2,
+          luts=lambda c: c.row_entries * (20 * c.vector_length + ROUNDING_LUTS * c.rounds_rows),
+          ffs=lambda c: c.row_entries * (20 * c.vector_length + EXACT_ROW_BITS * c.rounds_rows)),
     Event(counter="row_reads", cause="table buffers", group=ON_CHIP,
-          reads=lambda c: 8 * ROW_ENTRIES),
+          reads=lambda c: 8 * c.row_entries),
     Event(counter="table_words", cause="table buffers", group=ON_CHIP,
           writes=lambda c: c.port_bits),
     _simd_event("simd_steps_w4a4", 2),

@@ -8,7 +8,6 @@ from compiler.image.access import operand_rows, row_count
 from compiler.image.layout import signed4, unpack_bits, unpack_parameters
 from compiler.image.records import RecordFormat, unpack_records
 from compiler.image.weights import WeightFormat, unpack_weights
-from hw.config import ROW_ENTRIES
 from hw.fixed import Ints, saturate16, wrapped
 from hw.golden import residual
 from hw.golden.dequant import dequantize32
@@ -40,8 +39,8 @@ def lut(stores: Stores, fields: Fields) -> None:
 
     def unpack(data: Ints) -> tuple[Ints, Ints]:
         tables, indices = unpack_records(form, data, rounds, fields["port_stride"])
-        if int(indices.max()) >= form.slices * ROW_ENTRIES:
-            raise ValueError(f"index beyond the {form.slices * ROW_ENTRIES} entries of a row")
+        if int(indices.max()) >= form.entries:
+            raise ValueError(f"index beyond the {form.entries} entries of a row")
         # Copies: numba compiles once more for arrays that cannot be written.
         return tables.copy(), indices.copy()
 

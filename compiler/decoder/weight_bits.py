@@ -6,14 +6,16 @@ from collections.abc import Mapping
 
 from compiler.model import Architecture
 from compiler.quant.quantized import Lut2dLinear, QuantizedLinear, SimdLinear
+from hw.config import index_width
 
-INDEX_BITS_MIN, SCALE_BITS, CODE_BITS = 4, 16, 8
+SCALE_BITS, CODE_BITS = 16, 8
 
 
 def linear_bits(linear: QuantizedLinear) -> int:
     """Bits of a linear's weights, indices, codebooks or tables, scales and minima.
 
     Without the dequantizer's multipliers, of which every scheme has one for an output column.
+    Indices take what the narrowest hardware that has as many entries stores of them.
     """
     if isinstance(linear, SimdLinear):
         scales = linear.scales.size * (1 if linear.minima is None else 2)
@@ -24,7 +26,7 @@ def linear_bits(linear: QuantizedLinear) -> int:
     else:
         entries = linear.codebooks.shape[2]
         shared = linear.codebooks.size * CODE_BITS
-    return int(linear.indices.size * max(INDEX_BITS_MIN, (entries - 1).bit_length()) + shared)
+    return int(linear.indices.size * index_width(entries) + shared)
 
 
 def layer_bits(

@@ -19,7 +19,7 @@ from compiler.image.access import (
 from compiler.image.image import Section
 from compiler.image.records import RecordFormat
 from compiler.image.weights import WeightFormat
-from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.config import HardwareConfig
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.softmax import FRACTION_BITS
 from hw.isa import (
@@ -254,10 +254,10 @@ class InstructionCheck:
         mode = LutMode(fields["mode"])
         self.require(config.rowgen or mode != LutMode.ROWGEN, "the hardware has no row generator")
         self.require(fields["index_high"] <= 2, f"index_high {fields['index_high']} is unknown")
-        self.require(fields["slices"] * ROW_ENTRIES <= ROW_ENTRIES << 2 * fields["index_high"],
+        self.require(fields["slices"] <= 1 << 2 * fields["index_high"],
                      f"{fields['slices']} slices with index_high {fields['index_high']}")
         self.require(config.wide_indices or not fields["index_high"],
-                     "the hardware takes indices of 4 bits")
+                     f"the hardware takes indices of {config.index_low_bits} bits")
         self.require(fields["blocks"] <= config.index_blocks,
                      f"{fields['blocks']} column blocks, the index buffer holds "
                      f"{config.index_blocks}")

@@ -20,7 +20,7 @@ from compiler.image.sums import Ranges, SumCheck
 from compiler.image.weights import WeightFormat, unpack_weights
 from compiler.ir.matmul import CENTROID_SUM_MAX, rowgen_bounds, simd_bounds
 from compiler.ir.ops import BIAS_SHIFT_MAX, SHIFT_MAX
-from hw.config import ALPHA_MAX, ROW_ENTRIES, HardwareConfig
+from hw.config import ALPHA_MAX, HardwareConfig
 from hw.fixed import Ints
 from hw.golden.lookup import row_offset
 from hw.golden.softmax import LOG2_BITS
@@ -120,8 +120,8 @@ class ContentCheck:
             form = RecordFormat.of(fields, self.config)
             tables, indices = unpack_records(
                 form, self.region(Opcode.LUT, fields), fields["rounds"], fields["port_stride"])
-            if int(indices.max()) >= form.slices * ROW_ENTRIES:
-                raise VerifyError(f"{where}: an index exceeds the {form.slices * ROW_ENTRIES} "
+            if int(indices.max()) >= form.entries:
+                raise VerifyError(f"{where}: an index exceeds the {form.entries} "
                                   "entries of a row")
             positions = fields["rounds"] * self.config.positions
             low, high = np.zeros(1, np.int64), np.array([positions * ((1 << form.entry_bits) - 1)])

@@ -7,6 +7,7 @@ hardware reads (with filled-up positions, columns and entries). All are vectoris
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -47,26 +48,33 @@ def fill_lines(data: bytes) -> bytes:
     return data.ljust(align(len(data), LINE_BYTES), b"\0")
 
 
+def _bit_groups(bits: int) -> tuple[Ints, np.dtype[Any]]:
+    """Places of the values that fill whole bytes, and integers that hold those bytes."""
+    kind = np.dtype("<u4" if 8 % bits else "u1")
+    return np.arange(0, math.lcm(bits, 8), bits).astype(kind), kind
+
+
 def pack_bits(values: Ints, bits: int) -> Ints:
-    """Unsigned values of 2, 4 or 8 bits into bytes along the last axis, lowest bits first."""
+    """Unsigned values of 2, 3, 4 or 8 bits into bytes along the last axis, lowest bits first."""
     if bits == 8:
         return np.ascontiguousarray(values, np.uint8)
-    per_byte = 8 // bits
-    padded = pad_axis(values, -1, align(values.shape[-1], per_byte)).astype(np.uint8)
-    parts = padded.reshape(*padded.shape[:-1], -1, per_byte)
-    shifts = np.arange(per_byte, dtype=np.uint8) * np.uint8(bits)
-    packed: Ints = np.bitwise_or.reduce(parts << shifts, axis=-1).astype(np.uint8)
-    return packed
+    shifts, kind = _bit_groups(bits)
+    padded = pad_axis(values, -1, align(values.shape[-1], len(shifts))).astype(kind)
+    parts = padded.reshape(*padded.shape[:-1], -1, len(shifts))
+    packed: Ints = np.bitwise_or.reduce(parts << shifts, axis=-1).astype(kind)
+    whole = packed[..., None].view(np.uint8)[..., :len(shifts) * bits // 8]
+    return whole.reshape(*padded.shape[:-1], -1)
 
 
 def unpack_bits(data: Ints, bits: int) -> Ints:
-    """Inverse of `pack_bits`: uint8 values, ``8 / bits`` for each byte."""
+    """Inverse of `pack_bits`: uint8 values, 8 for each 3 bytes or ``8 / bits`` for each byte."""
     if bits == 8:
         return data
-    shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
-    parts = (data[..., None] >> shifts) & np.uint8((1 << bits) - 1)
-    values: Ints = parts.reshape(*data.shape[:-1], -1)
-    return values
+    shifts, kind = _bit_groups(bits)
+    size = len(shifts) * bits // 8
+    whole = pad_axis(data.reshape(*data.shape[:-1], -1, size), -1, kind.itemsize).view(kind)
+    values: Ints = ((whole >> shifts) & kind.type((1 << bits) - 1)).astype(np.uint8)
+    return values.reshape(*data.shape[:-1], -1)
 
 
 def signed4(values: Ints) -> Ints:

@@ -18,7 +18,7 @@ from compiler.image.layout import (
     split_regions,
     unpack_bits,
 )
-from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.isa import LINE_BYTES, LutMode
 from hw.port_shares import PortShare, port_shares
@@ -32,8 +32,8 @@ INDEX_HIGH_BITS = (0, 2, 4)
 class RecordFormat:
     """Sizes of the records of one LUT instruction.
 
-    groups: groups of columns within the instruction; codes: c_a (1 with ROWGEN); slices: 16-entry
-    slices of a row; entry_bits: 8 or 4; high: the instruction field ``index_high``.
+    groups: groups of columns within the instruction; codes: c_a (1 with ROWGEN); slices: parts of a row
+    that fit the copy lanes; entry_bits: 8 or 4; high: the instruction field ``index_high``.
     """
 
     config: HardwareConfig
@@ -55,7 +55,7 @@ class RecordFormat:
         elif mode == LutMode.GATHER:
             codes = fields["table_words"] // max(1, fields["bundle_words"])
         else:
-            code_bytes = fields["rows_per_code"] * ROW_ENTRIES * entry_bits // 8
+            code_bytes = fields["rows_per_code"] * config.row_entries * entry_bits // 8
             codes = fields["table_words"] * config.port_bytes // max(1, code_bytes)
         return cls(
             config=config, mode=mode, codes=codes, slices=fields["slices"],
@@ -64,11 +64,16 @@ class RecordFormat:
         )
 
     @property
+    def entries(self) -> int:
+        """Entries of the rows of all slices."""
+        return self.slices * self.config.row_entries
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row (ROWGEN: of one codebook slice)."""
         if self.mode == LutMode.ROWGEN:
             return self.config.codebook_bytes
-        return ROW_ENTRIES * self.entry_bits // 8
+        return self.config.row_entries * self.entry_bits // 8
 
     @property
     def bundle_words(self) -> int:
@@ -103,7 +108,7 @@ class RecordFormat:
         """Words of the low and of the high index plane."""
         port_bits = self.config.port_bits
         high = align(self.columns * INDEX_HIGH_BITS[self.high], port_bits) // port_bits
-        return self.columns * 4 // port_bits, high
+        return self.columns * self.config.index_low_bits // port_bits, high
 
     @property
     def record_words(self) -> int:
@@ -140,7 +145,7 @@ def pack_records(form: RecordFormat, tables: Ints, indices: Ints) -> bytes:
     """
     config = form.config
     positions, port_bytes = len(indices), config.port_bytes
-    entries = form.slices * ROW_ENTRIES
+    entries = form.entries
     rows: Ints
     if form.mode == LutMode.ROWGEN:
         full = pad_axis(pad_axis(tables, 1, form.groups), 2, entries)
@@ -153,9 +158,10 @@ def pack_records(form: RecordFormat, tables: Ints, indices: Ints) -> bytes:
         rows = rows.reshape(positions, -1)
     high_words = form.plane_words[1]
     wide = pad_axis(indices, 1, form.columns)
-    parts = [pad_axis(rows, 1, form.table_words * port_bytes), pack_bits(wide & 15, 4)]
+    low = pack_bits(wide % config.row_entries, config.index_low_bits)
+    parts = [pad_axis(rows, 1, form.table_words * port_bytes), low]
     if high_words:
-        high = pack_bits(wide >> 4, INDEX_HIGH_BITS[form.high])
+        high = pack_bits(wide >> config.index_low_bits, INDEX_HIGH_BITS[form.high])
         parts.append(pad_axis(high, 1, high_words * port_bytes))
     records = np.concatenate(parts, axis=1)
     assert records.shape[1] == form.record_words * port_bytes
@@ -191,7 +197,7 @@ def unpack_records(
     records = by_round.reshape(rounds * config.positions, -1)
     positions = len(records)
     table = records[:, :form.table_words * config.port_bytes]
-    entries = form.slices * ROW_ENTRIES
+    entries = form.entries
     if form.mode == LutMode.ROWGEN:
         size = form.groups * form.slices * form.row_bytes
         books = np.ascontiguousarray(table[:, :size]).view(np.int8)
@@ -205,8 +211,8 @@ def unpack_records(
         tables = values.reshape(positions, form.codes, form.groups, entries)
     low_bytes, high_bytes = (words * config.port_bytes for words in form.plane_words)
     planes = records[:, form.table_words * config.port_bytes:]
-    indices = unpack_bits(np.ascontiguousarray(planes[:, :low_bytes]), 4)
+    indices = unpack_bits(np.ascontiguousarray(planes[:, :low_bytes]), config.index_low_bits)
     if high_bytes:
         high = unpack_bits(np.ascontiguousarray(planes[:, low_bytes:]), INDEX_HIGH_BITS[form.high])
-        indices = indices | (high[:, :form.columns] << 4)
+        indices = indices | (high[:, :form.columns] << config.index_low_bits)
     return tables, indices

@@ -10,7 +10,7 @@ from numba import njit
 
 from compiler.errors import VerifyError
 from compiler.ir.ops import Cost, Tensor, present, require
-from hw.config import EXACT_ROW_BITS
+from hw.config import EXACT_ROW_BITS, index_width
 from hw.fixed import Ints, round_shift
 from hw.golden.lookup import ROW_OFFSET, row_offset, rowgen_sums, table_sums
 from hw.golden.multiplier import group_sums
@@ -64,7 +64,7 @@ class LutMatmul:
         tokens, columns = self.out.shape
         positions, _, _, entries = self.tables.shape
         table_bits = int(np.prod(self.tables.shape)) * self.entry_bits
-        index_bits = positions * columns * max(4, (entries - 1).bit_length())
+        index_bits = positions * columns * index_width(entries)
         return Cost(lookups=tokens * positions * columns,
                     constant_bytes=(table_bits + index_bits) // 8)
 
@@ -118,7 +118,7 @@ class RowgenMatmul:
         tokens, columns = self.out.shape
         positions, _, entries, _ = self.codebooks.shape
         book = int(np.prod(self.codebooks.shape))
-        index_bits = positions * columns * max(4, (entries - 1).bit_length())
+        index_bits = positions * columns * index_width(entries)
         return Cost(lookups=tokens * positions * columns, products=tokens * book,
                     constant_bytes=book + index_bits // 8)
 

@@ -15,7 +15,7 @@ from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Dequantize, Quantize, Search
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.context import Context, Operand
-from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.config import HardwareConfig
 from hw.fixed import Ints
 from hw.golden.lookup import row_offset
 from hw.isa import DrainMode, LutMode, Opcode, SimdMode
@@ -144,9 +144,9 @@ class LinearEmitter:
         if length != config.vector_length:
             raise CompileError(f"{name}: vectors of {length}, hardware {config.name} has "
                                f"vector_length {config.vector_length}")
-        if entries > ROW_ENTRIES and not config.wide_indices:
+        if entries > config.row_entries and not config.wide_indices:
             raise CompileError(f"{name}: {entries} weight centroids, hardware {config.name} "
-                               f"takes {ROW_ENTRIES}")
+                               f"takes {config.row_entries}")
 
     def check_simd(self, matmul: SimdMatmul) -> None:
         """Raise CompileError when the multiplier array cannot run the layer."""
@@ -176,7 +176,7 @@ class LinearEmitter:
             codes, bits, entries = matmul.tables.shape[1], matmul.entry_bits, matmul.tables.shape[3]
         high = 0 if entries <= 16 else 1 if entries <= 64 else 2
         return RecordFormat(config=self.config, mode=mode, codes=codes, groups=groups,
-                            slices=-(-entries // ROW_ENTRIES), entry_bits=bits, blocks=blocks,
+                            slices=-(-entries // self.config.row_entries), entry_bits=bits, blocks=blocks,
                             high=high)
 
     def most_groups(self, matmul: LutMatmul | RowgenMatmul) -> int:

@@ -27,7 +27,8 @@ class IndexBuffer(wiring.Component):
     write : In(write_layout), of which only words for the indices are taken
     shared_write : In(write_layout), with shared ports: of the blocks' last words
     en, half, block, index_high : In, the request
-    low, high : Out(lanes x 4 bits), bits 0..3 and 4..7 of the indices; 4-bit ones have no high
+    low, high : Out(lanes x index_low_bits, lanes x 4 bits), the bits of the indices that choose
+        within a row, and those above them; only 8-bit ones have high bits
     """
 
     write: data.View
@@ -35,7 +36,7 @@ class IndexBuffer(wiring.Component):
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
-        self.width = config.lanes * layouts.INDEX_BITS
+        self.width = config.lanes * config.index_low_bits
         members = {
             "write": In(layouts.write_layout(config)),
             "en": In(1),
@@ -84,7 +85,7 @@ class IndexBuffer(wiring.Component):
         self, m: Module, name: str, write: data.View, written: Signal, block: Signal, parts: int,
         first: int = 0,
     ) -> Signal:
-        """A memory of 4 bits for each column of each block, as far as these words hold them."""
+        """A memory of 3 or 4 bits for each column of each block, as far as these words hold them."""
         config = self.config
         block_bits = layouts.block_bits(config)
         m.submodules[name] = plane = memory.Memory(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from amaranth.lib import data
 
-from hw.config import ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import HardwareConfig, bits_for
 from hw.errors import ConfigError
 from hw.isa import FIELDS, Opcode
 
 ENTRY_BITS = 8
 """Bits of a table entry in a row; 4-bit entries are stored packed and widened when read."""
-INDEX_BITS = 4
-"""Bits of an index that choose within a row; the bits above them choose the slice."""
-SLOT_BITS = ROW_ENTRIES * ENTRY_BITS // 2
-"""A row of 4-bit entries; rows of the other kinds take 2 slots or more."""
+SLICE_BITS = 4
+"""Bits of an index that choose the slice, above those that choose within a row."""
 SIMD_WORD_BITS = 48
 """Width of the adders that the fields of several columns share (one DSP48 or DSP58 adder)."""
 
@@ -32,9 +30,14 @@ def simd_field_bits(config: HardwareConfig) -> int:
     return field
 
 
+def slot_bits(config: HardwareConfig) -> int:
+    """A row of 4-bit entries; rows of the other kinds take 2 slots or more."""
+    return config.row_entries * ENTRY_BITS // 2
+
+
 def row_source_bits(config: HardwareConfig) -> int:
-    """Widest thing that one row comes from: 16 table entries, or 16 centroids of v int8."""
-    return ROW_ENTRIES * ENTRY_BITS * (config.vector_length if config.rowgen else 1)
+    """Widest thing that one row comes from: table entries, or as many centroids of v int8."""
+    return config.row_entries * ENTRY_BITS * (config.vector_length if config.rowgen else 1)
 
 
 def table_width(config: HardwareConfig) -> int:
@@ -53,17 +56,17 @@ def table_width(config: HardwareConfig) -> int:
 
 def slots(config: HardwareConfig) -> int:
     """Slots of a table buffer word; a slot holds a row of 4-bit entries, the smallest row."""
-    return table_width(config) // SLOT_BITS
+    return table_width(config) // slot_bits(config)
 
 
 def row_bits(config: HardwareConfig) -> int:
     """Bits that count the slots in half a table buffer, and so its rows of any kind."""
-    return bits_for(config.table_words * config.port_bits // SLOT_BITS)
+    return bits_for(config.table_words * config.port_bits // slot_bits(config))
 
 
 def block_words(config: HardwareConfig) -> int:
     """Port words that hold the low index bits of one column block."""
-    return config.lanes * INDEX_BITS // config.port_bits
+    return config.lanes * config.index_low_bits // config.port_bits
 
 
 def block_bits(config: HardwareConfig) -> int:
@@ -109,11 +112,11 @@ def step_layout(config: HardwareConfig) -> data.StructLayout:
 
     valid: there is a step. read: the row is a new one. half: buffer half of the round. row: row
     number for code 0. upper: of the round, in the upper part of the half, as ``block`` says too.
-    block: column block. slice: the index bits above the low four to match.
+    block: column block. slice: the index bits above the low ones to match.
     """
     return data.StructLayout({
         "valid": 1, "read": 1, "half": 1, "upper": 1,
-        "row": row_bits(config), "block": block_bits(config), "slice": INDEX_BITS,
+        "row": row_bits(config), "block": block_bits(config), "slice": SLICE_BITS,
     })
 
 

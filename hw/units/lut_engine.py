@@ -50,8 +50,8 @@ class LutEngine(wiring.Component):
 
     With shared ports (`port_shares`) there is no GATHER: no port brings whole records.
 
-    Without ``rowgen`` there are no computed rows, and with 4-bit indices no bits above the low
-    four: the instruction must not ask for ROWGEN, nor for more than one slice or ``index_high``.
+    Without ``rowgen`` there are no computed rows, and only 8-bit indices have bits that choose a
+    slice: the instruction must not ask for ROWGEN, nor for more than one slice or ``index_high``.
 
     A ``sparse`` instruction (ROWGEN, one token, `first`) takes activations and records by the
     position lists. Every word then begins with the row offsets of the rounds that the lists save,

@@ -100,7 +100,7 @@ class PositionLane(wiring.Component):
 
         row, slot, extract_slot = (Signal(layouts.row_bits(config)) for _ in range(3))
         m.d.comb += row.eq(self.step.row + self.operand[:8] * setup.rows_per_code)
-        codebook_slots = layouts.row_source_bits(config) // layouts.SLOT_BITS
+        codebook_slots = layouts.row_source_bits(config) // layouts.slot_bits(config)
         with m.If(self.step.read):
             # Rows of 8-bit entries take 2 slots, codebook slices 2 v.
             m.d.sync += slot.eq(Mux(

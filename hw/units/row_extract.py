@@ -6,12 +6,12 @@ from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import HardwareConfig, bits_for
 from hw.units import lookup_layouts as layouts
 
 
 class RowExtract(wiring.Component):
-    """The row register: 16 table entries of 8 bits, or a codebook slice as it is stored.
+    """The row register: table entries of 8 bits, or a codebook slice as it is stored.
 
     Entries of 4 bits are widened to 8. One row a cycle, one cycle after ``en``; held until the
     next ``en``.
@@ -24,7 +24,7 @@ class RowExtract(wiring.Component):
     -------
     en, slot, int4 : In, take the row that starts at this slot of the word
     word : In(table_width)
-    row : Out(row_source_bits); a row of entries is in its low 128 bits
+    row : Out(row_source_bits); a row of entries is in its low bits
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -42,12 +42,13 @@ class RowExtract(wiring.Component):
         found = Signal(layouts.row_source_bits(config := self.config))
         with m.Switch(self.slot):
             for slot in range(layouts.slots(config)):
-                low = slot * layouts.SLOT_BITS
+                low = slot * layouts.slot_bits(config)
                 with m.Case(slot):
                     m.d.comb += found.eq(self.word[low:low + len(found)])
         narrow = layouts.ENTRY_BITS // 2
         widened = Cat(
-            Cat(found.word_select(entry, narrow), Const(0, narrow)) for entry in range(ROW_ENTRIES)
+            Cat(found.word_select(entry, narrow), Const(0, narrow))
+            for entry in range(config.row_entries)
         )
         with m.If(self.en):
             m.d.sync += self.row.eq(found)

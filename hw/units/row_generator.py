@@ -6,7 +6,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig
+from hw.config import EXACT_ROW_BITS, HardwareConfig
 from hw.golden.lookup import ROW_OFFSET
 from hw.golden.packing import INT8_OFFSET, WEIGHT_BITS
 from hw.isa import FIELDS, Opcode
@@ -30,10 +30,10 @@ def unpack(total: Value) -> tuple[Value, Value]:
 
 
 class RowGenerator(wiring.Component):
-    """16 row entries of ``codebook @ x`` made unsigned, or table entries passed through.
+    """Row entries of ``codebook @ x`` made unsigned, or table entries passed through.
 
-    One row a cycle, 2 cycles after ``en`` (3 with rounding); held until the next one. 8 v
-    multipliers: the products of two centroids share one, packed as in AMD WP486, "Deep Learning
+    One row a cycle, 2 cycles after ``en`` (3 with rounding); held until the next one. v
+    multipliers for every two entries: the products of two centroids share one, packed as in AMD WP486, "Deep Learning
     with INT8 Optimization on Xilinx Devices". Entries of 16 bits wrap around outside 0..65535; the
     compiler proves that none is. Narrower ones are shifted, rounded and saturated
     (`hw.golden.lookup.rows`).
@@ -45,10 +45,10 @@ class RowGenerator(wiring.Component):
     Members
     -------
     en, compute : In, take a row; compute it from a codebook slice
-    source : In(row_source_bits): int8 [16][v], or 16 table entries of 8 bits
+    source : In(row_source_bits): int8 [row_entries][v], or table entries of 8 bits
     x : In(int8 [v])
     shift : In(4), stable while there are rows; only where rows are rounded
-    row : Out(16 x entry_bits)
+    row : Out(row_entries x entry_bits)
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -59,20 +59,21 @@ class RowGenerator(wiring.Component):
             "compute": In(1),
             "source": In(layouts.row_source_bits(config)),
             "x": In(BYTE * config.vector_length),
-            "row": Out(ROW_ENTRIES * config.entry_bits),
+            "row": Out(config.row_entries * config.entry_bits),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         length, width = self.config.vector_length, self.config.entry_bits
-        entries = Signal(ROW_ENTRIES * layouts.ENTRY_BITS)
+        count = self.config.row_entries
+        entries = Signal(count * layouts.ENTRY_BITS)
         en, compute = Signal(), Signal()
         m.d.sync += en.eq(self.en)
         with m.If(self.en):
             m.d.sync += [compute.eq(self.compute), entries.eq(self.source)]
 
         dots: list[Value] = []
-        for pair in range(ROW_ENTRIES // 2):
+        for pair in range(count // 2):
             total = Signal(PRODUCT_BITS, name=f"total_{pair}")
             products = []
             for i in range(length):
@@ -89,7 +90,7 @@ class RowGenerator(wiring.Component):
             high, low = unpack(total)
             dots += [low, high]
 
-        passed = [entries.word_select(entry, layouts.ENTRY_BITS) for entry in range(ROW_ENTRIES)]
+        passed = [entries.word_select(entry, layouts.ENTRY_BITS) for entry in range(count)]
         if self.config.rounds_rows:
             self._round(m, en, compute, dots, passed)
             return m
@@ -103,8 +104,8 @@ class RowGenerator(wiring.Component):
         self, m: Module, en: Signal, compute: Signal, dots: list[Value], passed: list[Value]
     ) -> None:
         """One cycle more: the dot products are kept, and rounded in the next one."""
-        exact = Signal(ROW_ENTRIES * EXACT_ROW_BITS)
-        entries = [exact.word_select(entry, EXACT_ROW_BITS) for entry in range(ROW_ENTRIES)]
+        exact = Signal(len(dots) * EXACT_ROW_BITS)
+        entries = [exact.word_select(entry, EXACT_ROW_BITS) for entry in range(len(dots))]
         follows, computed = Signal(), Signal()
         m.submodules.rounding = rounding = RowRounding(self.config)
         m.d.comb += [rounding.exact.eq(exact), rounding.shift.eq(self.shift)]

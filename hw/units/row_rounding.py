@@ -6,7 +6,7 @@ from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import EXACT_ROW_BITS, ROW_ENTRIES, HardwareConfig, bits_for
+from hw.config import EXACT_ROW_BITS, HardwareConfig, bits_for
 from hw.golden.lookup import row_offset
 from hw.isa import FIELDS, Opcode
 
@@ -23,17 +23,17 @@ class RowRounding(wiring.Component):
 
     Members
     -------
-    exact : In(16 x 16 bits), signed dot products
+    exact : In(row_entries x 16 bits), signed dot products
     shift : In(4), 0..16 - row_bits
-    row : Out(16 x row_bits)
+    row : Out(row_entries x row_bits)
     """
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         super().__init__({
-            "exact": In(ROW_ENTRIES * EXACT_ROW_BITS),
+            "exact": In(config.row_entries * EXACT_ROW_BITS),
             "shift": In(FIELDS[Opcode.LUT]["row_shift"]),
-            "row": Out(ROW_ENTRIES * config.row_bits),
+            "row": Out(config.row_entries * config.row_bits),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -44,7 +44,7 @@ class RowRounding(wiring.Component):
         above = Signal(most)
         m.d.comb += above.eq(Cat(shift <= place for place in range(most)))
         row = []
-        for entry in range(ROW_ENTRIES):
+        for entry in range(self.config.row_entries):
             dot = self.exact.word_select(entry, EXACT_ROW_BITS)
             sign = dot[-1]
             taken = Signal(bits + 1, name=f"taken_{entry}")

@@ -97,7 +97,7 @@ def random_linear(
     if isinstance(source, SearchInput):
         bits = 4 if kind.endswith("4") else 8
         positions, codes, _ = source.centroids.shape
-        entries = int(rng.integers(1, 17))
+        entries = int(rng.integers(1, config.row_entries + 1))
         return Lut2dLinear(
             input=source,
             tables=rng.integers(0, 1 << bits, (positions, codes, groups, entries), dtype=np.uint8),
@@ -109,7 +109,8 @@ def random_linear(
         )
     if kind.startswith("rowgen"):
         positions = -(-inputs // config.vector_length)
-        entries = int(rng.integers(17, 65)) if kind == "rowgen64" else int(rng.integers(2, 17))
+        entries = int(rng.integers(17, 65)) if kind == "rowgen64" else int(
+            rng.integers(2, config.row_entries + 1))
         shape = (positions, groups, entries, config.vector_length)
         books = rng.integers(-128, 128, shape).astype(np.int8)
         linear = RowgenLinear(

@@ -134,6 +134,9 @@ def test_bits_by_hand():
     assert linear_bits(rowgen) == rowgen.indices.size * 4 + rowgen.codebooks.size * 8
     assert linear_bits(replace(rowgen, codebooks=np.zeros((32, 1, 64, 2), np.int8))) == (
         rowgen.indices.size * 6 + 32 * 64 * 2 * 8)
+    for entries in (2, 8):
+        assert linear_bits(replace(rowgen, codebooks=np.zeros((32, 1, entries, 2), np.int8))) == (
+            rowgen.indices.size * 3 + 32 * entries * 2 * 8)
 
 
 def test_folders_stand_for_their_contents(tmp_path):

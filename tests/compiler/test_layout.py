@@ -18,20 +18,23 @@ from hw.presets import load_hardware
 from tests.hw import lut_records, simd_records
 
 TINY, SIM = load_hardware("tiny"), load_hardware("sim")
-NARROW = lut_records.MINI
+NARROW, THREE = lut_records.MINI, lut_records.THREE
 
 modes = st.sampled_from([LutMode.STREAM, LutMode.GATHER, LutMode.ROWGEN])
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 2**32), st.sampled_from([TINY, SIM, NARROW, lut_records.SHARED]), modes,
-       st.booleans(), st.sampled_from([1, 2, 4, 16]), st.integers(1, 3), st.integers(1, 3),
+@given(st.integers(0, 2**32),
+       st.sampled_from([TINY, SIM, NARROW, THREE, lut_records.SHARED, lut_records.SHARED_THREE]),
+       modes, st.booleans(), st.sampled_from([1, 2, 4, 16]), st.integers(1, 3), st.integers(1, 3),
        st.integers(1, 3))
 def test_records(seed, config, mode, int4, slices, groups, group_blocks, rounds):
     rng = np.random.default_rng(seed)
-    if config.shared_ports:
-        mode, slices = LutMode.ROWGEN if mode == LutMode.GATHER else mode, 1
-    positions, entries = rounds * config.positions, 16 * slices
+    if config.shared_ports and mode == LutMode.GATHER:
+        mode = LutMode.ROWGEN
+    if not config.wide_indices:
+        slices = 1
+    positions, entries = rounds * config.positions, config.row_entries * slices
     int4 = int4 and mode != LutMode.ROWGEN
     columns = groups * group_blocks * config.lanes
     if mode == LutMode.ROWGEN:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.config import HardwareConfig
 from hw.isa import LINE_BYTES, LutMode
 
 Ints = NDArray[np.int64]
@@ -28,6 +28,9 @@ SHARED = dataclasses.replace(
     MINI, name="shared", port_bits=128, weight_ports=6, lanes=128, index_bits=4, tokens_max=8,
 )
 """Two position lanes share a port that brings their rows and one in four words of indices."""
+THREE = dataclasses.replace(MINI, name="three", lanes=64, index_bits=3)
+"""Rows of 8 entries; a block's indices fill 3 words."""
+SHARED_THREE = dataclasses.replace(SHARED, name="shared_three", index_bits=3)
 WIDE = dataclasses.replace(
     MINI, name="wide", port_bits=128, weight_ports=4, lanes=64, rowgen=False, index_blocks=3,
 )
@@ -48,9 +51,8 @@ def fill(data: bytes, unit: int) -> bytes:
 
 def low_first(values: Ints, bits: int) -> bytes:
     """Pack small integers into bytes, the first into the lowest bits."""
-    per_byte = 8 // bits
-    values = np.pad(values, (0, -len(values) % per_byte)).reshape(-1, per_byte)
-    return bytes(sum(int(v) << (bits * i) for i, v in enumerate(byte)) for byte in values)
+    text = "".join(f"{int(value):0{bits}b}" for value in values[::-1])
+    return int(text, 2).to_bytes(-(-len(text) // 8), "little")
 
 
 def pack_records(
@@ -66,9 +68,9 @@ def pack_records(
     word = config.port_bytes
     blocks = columns // config.lanes
     if mode == LutMode.ROWGEN:
-        rows = rows[:, None].reshape(positions, 1, rows.shape[1], -1, ROW_ENTRIES, rows.shape[3])
+        rows = rows[:, None].reshape(positions, 1, rows.shape[1], -1, config.row_entries, rows.shape[3])
     else:
-        rows = rows.reshape(*rows.shape[:3], -1, ROW_ENTRIES, 1)
+        rows = rows.reshape(*rows.shape[:3], -1, config.row_entries, 1)
     groups, slices = rows.shape[2:4]
     row_bytes = rows[0, 0, 0, 0].size // (2 if int4 else 1)
     rows_per_code = groups * slices
@@ -84,7 +86,7 @@ def pack_records(
             values = code.reshape(-1)
             packed = low_first(values, 4) if int4 else values.astype(np.int8).tobytes()
             table += packed.ljust(rows_per_code * row_bytes, b"\0")
-        index = fill(low_first(indices[position] & 15, 4), word)
+        index = fill(low_first(indices[position] % config.row_entries, config.index_low_bits), word)
         if index_high:
             bits = 2 * index_high
             index += fill(low_first(indices[position] >> 4, bits), word)

@@ -20,7 +20,7 @@ from hw.units.index_buffer import IndexBuffer
 from hw.units.row_extract import RowExtract
 from hw.units.simd_adder import SimdAdder
 from hw.units.table_buffer import TableBuffer
-from tests.hw.lut_records import MINI, SHARED, WIDE, low_first
+from tests.hw.lut_records import MINI, SHARED, SHARED_THREE, THREE, WIDE, low_first
 
 FOUR = dataclasses.replace(MINI, name="four", index_bits=4)
 
@@ -41,7 +41,7 @@ def split(value: int, bits: int, count: int) -> list[int]:
     return [value >> (bits * place) & ((1 << bits) - 1) for place in range(count)]
 
 
-@pytest.mark.parametrize("config", [MINI, WIDE], ids=lambda config: str(config.name))
+@pytest.mark.parametrize("config", [MINI, THREE, WIDE], ids=lambda config: str(config.name))
 def test_table_buffer_keeps_both_halves(config: HardwareConfig) -> None:
     dut = TableBuffer(config)
     random = np.random.default_rng(0)
@@ -58,13 +58,14 @@ def test_table_buffer_keeps_both_halves(config: HardwareConfig) -> None:
         # Words for other buffers leave the table alone.
         ctx.set(dut.write, {"low": 1, "high": 1, "half": 0, "address": 0, "data": 0})
         await ctx.tick()
+        slot_bytes = layouts.slot_bits(config) // 8
         for half in range(2):
-            for slot in range(0, len(stored[0]) // 8, 3):
+            for slot in range(0, len(stored[0]) // slot_bytes, 3):
                 ctx.set(dut.en, 1)
                 ctx.set(dut.half, half)
                 ctx.set(dut.slot, slot)
                 await ctx.tick()
-                start = slot * 8 // size * size
+                start = slot * slot_bytes // size * size
                 expected = int.from_bytes(stored[half][start:start + size], "little")
                 assert ctx.get(dut.word) == expected
                 ctx.set(dut.en, 0)
@@ -80,21 +81,23 @@ def test_row_larger_than_the_table_buffer() -> None:
         TableBuffer(dataclasses.replace(MINI, table_words=2))
 
 
-def test_row_extract_takes_every_kind_of_row() -> None:
-    config = dataclasses.replace(MINI, port_bits=512, lanes=128)
-    dut = RowExtract(config)
+@pytest.mark.parametrize(("index_bits", "lanes"), [(3, 512), (4, 128)])
+def test_row_extract_takes_every_kind_of_row(index_bits: int, lanes: int) -> None:
+    config = dataclasses.replace(MINI, port_bits=512, lanes=lanes, index_bits=index_bits)
+    dut, entries = RowExtract(config), config.row_entries
+    size = entries // 2
     word = np.random.default_rng(1).integers(0, 256, 64)
 
     async def bench(ctx: Any) -> None:
         ctx.set(dut.word, join(word, 8))
         ctx.set(dut.en, 1)
-        for slot in range(8):
-            row = word[8 * slot:8 * slot + 32]
+        for slot in range(64 // size):
+            row = word[size * slot:size * (slot + 4)]
             ctx.set(dut.slot, slot)
             ctx.set(dut.int4, 1)
             await ctx.tick()
-            nibbles = np.stack([row[:8] & 15, row[:8] >> 4], axis=1).ravel()
-            assert split(ctx.get(dut.row), 8, 16) == nibbles.tolist()
+            nibbles = np.stack([row[:size] & 15, row[:size] >> 4], axis=1).ravel()
+            assert split(ctx.get(dut.row), 8, entries) == nibbles.tolist()
             ctx.set(dut.int4, 0)
             await ctx.tick()
             assert split(ctx.get(dut.row), 8, len(row)) == row.tolist()
@@ -106,18 +109,21 @@ def test_row_extract_takes_every_kind_of_row() -> None:
     simulate(dut, bench)
 
 
-@pytest.mark.parametrize("config", [MINI, FOUR, WIDE, SHARED], ids=lambda config: str(config.name))
+@pytest.mark.parametrize("config", [MINI, FOUR, THREE, WIDE, SHARED, SHARED_THREE],
+                         ids=lambda config: str(config.name))
 @pytest.mark.parametrize("index_high", [0, 1, 2])
 def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -> None:
     if index_high and not config.wide_indices:
         index_high = 0
     dut = IndexBuffer(config)
-    blocks, lanes = config.index_blocks, config.lanes
-    indices = np.random.default_rng(2).integers(0, 16 << (2 * index_high), (2, blocks * lanes))
+    blocks, lanes, low_bits = config.index_blocks, config.lanes, config.index_low_bits
+    entries = config.row_entries
+    indices = np.random.default_rng(2).integers(0, entries << (2 * index_high),
+                                                (2, blocks * lanes))
 
     async def bench(ctx: Any) -> None:
         for half in range(2):
-            planes = {"low": low_first(indices[half] & 15, 4)}
+            planes = {"low": low_first(indices[half] % entries, low_bits)}
             if index_high:
                 planes["high"] = low_first(indices[half] >> 4, 2 * index_high)
             for name, plane in planes.items():
@@ -146,7 +152,7 @@ def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -
             if cycle >= 2:
                 half, block = requests[cycle - 2]
                 expected = indices[half, block * lanes:(block + 1) * lanes]
-                assert split(ctx.get(dut.low), 4, lanes) == (expected & 15).tolist()
+                assert split(ctx.get(dut.low), low_bits, lanes) == (expected % entries).tolist()
                 if config.wide_indices:
                     assert split(ctx.get(dut.high), 4, lanes) == (expected >> 4).tolist()
             await ctx.tick()
@@ -156,27 +162,28 @@ def test_index_buffer_returns_indices(config: HardwareConfig, index_high: int) -
 
 @settings(max_examples=10)
 @given(seed=st.integers(0, 1000), rowgen=st.booleans(), row_bits=st.sampled_from([8, 12, 16]),
-       index_bits=st.sampled_from([4, 8]))
+       index_bits=st.sampled_from([3, 4, 8]))
 def test_copy_lanes_match_indexing(
     seed: int, rowgen: bool, row_bits: int, index_bits: int
 ) -> None:
-    config = dataclasses.replace(MINI, rowgen=rowgen, row_bits=row_bits, index_bits=index_bits)
+    config = dataclasses.replace(THREE, rowgen=rowgen, row_bits=row_bits, index_bits=index_bits)
+    entries = config.row_entries
     wide = rowgen and index_bits == 8
     dut = CopyLanes(config)
     random = np.random.default_rng(seed)
 
     async def bench(ctx: Any) -> None:
         for _ in range(5):
-            row = random.integers(0, 1 << config.entry_bits, 16)
-            index = random.integers(0, 64 if wide else 16, config.lanes)
+            row = random.integers(0, 1 << config.entry_bits, entries)
+            index = random.integers(0, 64 if wide else entries, config.lanes)
             chosen = int(random.integers(0, 4)) if wide else 0
             ctx.set(dut.row, join(row, config.entry_bits))
-            ctx.set(dut.low, join(index & 15, 4))
+            ctx.set(dut.low, join(index % entries, config.index_low_bits))
             ctx.set(dut.slice, chosen)
             if wide:
                 ctx.set(dut.high, join(index >> 4, 4))
             await ctx.tick()
-            expected = np.where(index >> 4 == chosen, row[index & 15], 0)
+            expected = np.where(index // entries == chosen, row[index % entries], 0)
             got = split(ctx.get(dut.values), config.entry_bits, config.lanes)
             assert got == expected.tolist()
 

@@ -25,7 +25,7 @@ from hw.units.record_fetch import RecordFetch
 from tests.hw import formal
 from tests.hw.engines import Traffic, load_config
 from tests.hw.linear_bench import run_linear
-from tests.hw.lut_records import MINI, SHARED, TINY, WIDE, pack_records
+from tests.hw.lut_records import MINI, SHARED, SHARED_THREE, THREE, TINY, WIDE, pack_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +50,12 @@ def layer(
     random = np.random.default_rng(seed)
     positions, columns = rounds * config.positions, blocks * config.lanes
     groups, group_columns = -(-blocks // blocks_per_group), blocks_per_group * config.lanes
-    indices = random.integers(0, 16 * slices, (positions, columns))
+    entries = config.row_entries
+    indices = random.integers(0, entries * slices, (positions, columns))
     fields = {"operands": 3, "accumulator": 5, "first": 1, **fields, "tokens": tokens}
     length = config.vector_length
     if mode == LutMode.ROWGEN:
-        rows = random.integers(-128, 128, (positions, groups, 16 * slices, length))
+        rows = random.integers(-128, 128, (positions, groups, entries * slices, length))
         x = random.integers(-127, 128, (tokens, positions, length))
         if extreme:
             rows[:], x[:] = -128, -127
@@ -65,7 +66,7 @@ def layer(
         )
     else:
         largest = 15 if int4 else 255
-        shape = (positions, act_codes, groups, 16 * slices)
+        shape = (positions, act_codes, groups, entries * slices)
         rows = random.integers(largest if extreme else 0, largest + 1, shape)
         x = np.zeros((tokens, positions, length), np.int64)
         x[:, :, 0] = random.integers(0, act_codes, (tokens, positions))
@@ -188,12 +189,26 @@ def test_rounded_rows(
           stall, seed)
 
 
-@settings(max_examples=4)
+@pytest.mark.parametrize("case", ["stream", "stream int4", "gather", "gather int4", "rowgen"])
+@pytest.mark.parametrize("index_bits", [3, 4])
+@settings(max_examples=2)
 @given(seed=st.integers(0, 1000), tokens=st.integers(1, 4), stall=st.sampled_from([0.0, 0.4]))
-def test_indices_of_four_bits(seed: int, tokens: int, stall: float) -> None:
-    config = dataclasses.replace(MINI, row_bits=8, index_bits=4)
-    check(config, layer(config, seed, LutMode.ROWGEN, 2, tokens, 3, 2, 1, 0, 2, row_shift=3),
-          stall, seed)
+def test_indices_without_slices(
+    index_bits: int, case: str, seed: int, tokens: int, stall: float
+) -> None:
+    mode, slices, int4 = CASES[case]
+    config = dataclasses.replace(THREE, row_bits=8, index_bits=index_bits)
+    shift = {"row_shift": 3} if mode == LutMode.ROWGEN else {}
+    check(config, layer(config, seed, mode, 2, tokens, 3, 2, slices, int4, 2, **shift), stall,
+          seed)
+
+
+def test_indices_of_three_bits_without_row_generator() -> None:
+    """Several ports, each with 3 words of indices for a block."""
+    config = dataclasses.replace(WIDE, lanes=256, index_bits=3)
+    item = layer(config, 5, LutMode.STREAM, 3, 2, 3, 2, extreme=True)
+    assert item.fields["record_words"] - item.fields["table_words"] == 3 * 6
+    check(config, item, stall=0.3)
 
 
 def test_rounded_rows_of_two_instructions() -> None:

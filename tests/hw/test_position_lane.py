@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hw.config import HardwareConfig
 from hw.units.lookup_layouts import block_words, lane_cycles, simd_field_bits
 from hw.units.position_lane import PositionLane
-from tests.hw.lut_records import MINI, WIDE, low_first
+from tests.hw.lut_records import MINI, THREE, WIDE, low_first
 
 CODES, GROUPS = 3, 2
 NARROW = dataclasses.replace(MINI, name="narrow", row_bits=8)
@@ -24,7 +24,7 @@ def join(values: Any, bits: int) -> int:
     return sum(int(value) << (bits * place) for place, value in enumerate(values))
 
 
-@pytest.mark.parametrize("config", [MINI, WIDE, NARROW], ids=lambda config: str(config.name))
+@pytest.mark.parametrize("config", [MINI, WIDE, NARROW, THREE], ids=lambda config: str(config.name))
 @settings(max_examples=4)
 @given(seed=st.integers(0, 1000), int4=st.booleans())
 def test_steps_add_entries_of_the_row(config: HardwareConfig, seed: int, int4: bool) -> None:
@@ -32,8 +32,8 @@ def test_steps_add_entries_of_the_row(config: HardwareConfig, seed: int, int4: b
     random = np.random.default_rng(seed)
     dut = PositionLane(config)
     field, lanes, latency = simd_field_bits(config), config.lanes, lane_cycles(config)
-    rows = random.integers(0, 16 if int4 else 256, (2, CODES, GROUPS, 16))
-    indices = random.integers(0, 16, (2, config.index_blocks, lanes))
+    rows = random.integers(0, 16 if int4 else 256, (2, CODES, GROUPS, config.row_entries))
+    indices = random.integers(0, config.row_entries, (2, config.index_blocks, lanes))
     steps: list[tuple[int, int, int, bool] | None] = []
     for _ in range(40):
         half, code, row = (int(random.integers(0, n)) for n in (2, CODES, GROUPS))
@@ -60,7 +60,7 @@ def test_steps_add_entries_of_the_row(config: HardwareConfig, seed: int, int4: b
         ctx.set(dut.setup, {"int4": int4, "rows_per_code": GROUPS})
         for half in range(2):
             await write(ctx, "table", half, low_first(rows[half].ravel(), 4 if int4 else 8))
-            await write(ctx, "low", half, low_first(indices[half].ravel(), 4))
+            await write(ctx, "low", half, low_first(indices[half].ravel(), config.index_low_bits))
         ctx.set(dut.write, {})
         for cycle in range(len(steps) + latency):
             step = steps[cycle] if cycle < len(steps) else None

@@ -12,27 +12,28 @@ from hw.config import HardwareConfig
 from hw.port_shares import port_shares
 from hw.units import lookup_layouts as layouts
 from hw.units.record_loader import RecordLoader
-from tests.hw.lut_records import SHARED, TINY
+from tests.hw.lut_records import SHARED, SHARED_THREE, THREE, TINY
 
 ROUNDS = 5
 
 
 @settings(max_examples=10)
 @given(
-    table=st.integers(1, 4), low=st.integers(1, 3), high=st.integers(0, 3),
+    table=st.integers(1, 4), blocks=st.integers(1, 3), high=st.integers(0, 3),
     gaps=st.lists(st.integers(0, 2), max_size=20), reading=st.integers(0, 30),
     parts=st.sampled_from([2, 4]),
-    port=st.sampled_from([(TINY, 0), (SHARED, 0), (SHARED, 4)]),
+    port=st.sampled_from([(TINY, 0), (THREE, 0), (SHARED, 0), (SHARED, 4),
+                          (SHARED_THREE, 0), (SHARED_THREE, 4)]),
 )
 def test_words_reach_their_buffers(
-    table: int, low: int, high: int, gaps: list[int], reading: int, parts: int,
+    table: int, blocks: int, high: int, gaps: list[int], reading: int, parts: int,
     port: tuple[HardwareConfig, int],
 ) -> None:
     """Every word lands once, in order; a part of the buffers is not written before its release."""
     config, share = port[0], port_shares(port[0])[port[1]]
     high = high if config.wide_indices else 0
     # Whole blocks, of which this port brings some words.
-    low = share.low_words(low)
+    low = share.low_words(blocks)
     expected = [
         (lane, kind, number % parts, address)
         for number in range(ROUNDS) for lane in range(share.lanes)
@@ -41,8 +42,8 @@ def test_words_reach_their_buffers(
     ]
     dut = RecordLoader(config, share)
     held = [-1] * parts
-    blocks, words = layouts.quarter_blocks(config), len(share.parts)
-    middle = {"table": layouts.quarter_words(config), "low": blocks, "high": blocks}
+    quarter, words = layouts.quarter_blocks(config), len(share.parts)
+    middle = {"table": layouts.quarter_words(config), "low": quarter, "high": quarter}
     written: list[tuple[int, str, int, int]] = []
 
     async def send(ctx: Any) -> None:

@@ -15,10 +15,10 @@ from hw.golden.lookup import row_offset, rows
 from hw.units.lookup_layouts import generator_cycles
 from hw.units.row_generator import RowGenerator
 from hw.units.row_rounding import RowRounding
-from tests.hw.lut_records import MINI
+from tests.hw.lut_records import MINI, THREE
 
 ROUNDED = [dataclasses.replace(MINI, name=f"rows_{bits}", row_bits=bits)
-           for bits in (8, 10, 12, 15)]
+           for bits in (8, 10, 12, 15)] + [dataclasses.replace(THREE, row_bits=13)]
 
 
 def split(word: int, bits: int, count: int) -> list[int]:
@@ -30,7 +30,7 @@ def generate(
     config: HardwareConfig, sources: NDArray[Any], x: NDArray[Any], compute: Any = True,
     shift: int = 0,
 ) -> NDArray[np.int64]:
-    """Rows of 16 entries for the byte rows of ``sources`` and ``x``, one each cycle.
+    """Rows for the byte rows of ``sources`` and ``x``, one each cycle.
 
     compute: for all rows, or for each.
     """
@@ -48,7 +48,7 @@ def generate(
                 ctx.set(dut.source, int.from_bytes(sources[cycle].tobytes(), "little"))
                 ctx.set(dut.x, int.from_bytes(x[cycle].tobytes(), "little"))
             if cycle >= latency:
-                result.append(split(ctx.get(dut.row), config.entry_bits, 16))
+                result.append(split(ctx.get(dut.row), config.entry_bits, config.row_entries))
             await ctx.tick()
 
     sim = Simulator(dut)
@@ -73,11 +73,12 @@ def test_every_product_in_both_fields(partner: str) -> None:
     np.testing.assert_array_equal(generate(config, sources, x), expected)
 
 
+@pytest.mark.parametrize("index_bits", [3, 4])
 @pytest.mark.parametrize("length", [2, 4])
-def test_rows_match_golden(length: int) -> None:
-    config = dataclasses.replace(MINI, vector_length=length)
+def test_rows_match_golden(length: int, index_bits: int) -> None:
+    config = dataclasses.replace(THREE, vector_length=length, index_bits=index_bits)
     random = np.random.default_rng(length)
-    books = random.integers(-128, 128, (100, 16, length)).astype(np.int8)
+    books = random.integers(-128, 128, (100, config.row_entries, length)).astype(np.int8)
     x = random.integers(-127, 128, (100, length)).astype(np.int8)
     books[:2], x[0], x[1] = -128, -127, 127
     books[2:4], x[2], x[3] = 127, -127, 127
@@ -87,10 +88,11 @@ def test_rows_match_golden(length: int) -> None:
     np.testing.assert_array_equal(generate(config, books, x), expected & 0xffff)
 
 
-def test_table_entries_pass() -> None:
-    entries = np.random.default_rng(3).integers(0, 256, (10, 32)).astype(np.uint8)
-    got = generate(MINI, entries, np.zeros((10, 2), np.int8), compute=False)
-    np.testing.assert_array_equal(got, entries[:, :16])
+@pytest.mark.parametrize("config", [MINI, THREE], ids=lambda config: str(config.name))
+def test_table_entries_pass(config: HardwareConfig) -> None:
+    entries = np.random.default_rng(3).integers(0, 256, (10, 2 * config.row_entries)).astype(np.uint8)
+    got = generate(config, entries, np.zeros((10, 2), np.int8), compute=False)
+    np.testing.assert_array_equal(got, entries[:, :config.row_entries])
 
 
 @pytest.mark.parametrize("config", ROUNDED, ids=lambda config: str(config.name))
@@ -103,7 +105,7 @@ def test_every_dot_product_is_rounded(config: HardwareConfig) -> None:
         dots = np.random.default_rng(bits).choice(dots, 4096, replace=False)
         dots[:64] = np.concatenate([np.arange(32), -np.arange(32)]) * 1024 - 1
     words = [int.from_bytes(part.astype("<i2").tobytes(), "little")
-             for part in dots.reshape(-1, 16)]
+             for part in dots.reshape(-1, config.row_entries)]
     got: list[list[int]] = []
 
     async def bench(ctx: Any) -> None:
@@ -111,7 +113,7 @@ def test_every_dot_product_is_rounded(config: HardwareConfig) -> None:
             ctx.set(dut.shift, shift)
             for word in words:
                 ctx.set(dut.exact, word)
-                got.append(split(ctx.get(dut.row), bits, 16))
+                got.append(split(ctx.get(dut.row), bits, config.row_entries))
 
     sim = Simulator(dut)
     sim.add_testbench(bench)
@@ -126,13 +128,14 @@ def test_every_dot_product_is_rounded(config: HardwareConfig) -> None:
 @pytest.mark.parametrize("config", ROUNDED, ids=lambda config: str(config.name))
 def test_rounded_rows_match_golden(config: HardwareConfig) -> None:
     random = np.random.default_rng(config.row_bits)
-    books = random.integers(-128, 128, (100, 16, 2)).astype(np.int8)
+    books = random.integers(-128, 128, (100, config.row_entries, 2)).astype(np.int8)
     x = random.integers(-127, 128, (100, 2)).astype(np.int8)
     books[0], x[0], x[1] = -128, -127, 0
     computed = random.random(100) < 0.8
     for shift in range(config.row_shift_max + 1):
         expected = np.array([
-            rows(one, book, config.row_bits, shift) if compute else book.reshape(-1)[:16].view("u1")
+            rows(one, book, config.row_bits, shift) if compute
+            else book.reshape(-1)[:config.row_entries].view("u1")
             for one, book, compute in zip(x, books, computed, strict=True)])
         np.testing.assert_array_equal(generate(config, books, x, computed, shift), expected)
 

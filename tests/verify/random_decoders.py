@@ -17,7 +17,7 @@ from compiler.decoder.quantized import QuantizedDecoder
 from compiler.model import Architecture, Model, StoredTensor
 from compiler.quant.scheme import KINDS, LINEARS, Scheme, SchemeMap
 from compiler.quant.token_rule import TokenRule
-from hw.config import ROW_ENTRIES, HardwareConfig
+from hw.config import HardwareConfig
 from hw.errors import ConfigError
 from hw.presets import load_hardware
 from sim.records import MemoryModel
@@ -161,7 +161,7 @@ def linear_schemes(draw: st.DrawFn, hardware: HardwareConfig) -> Scheme:
                            act_bits=act_bits, group=group, trip_max=draw(st.integers(0, 4)))
     common = {"vector_length": hardware.vector_length, "seed": draw(st.integers(0, 3)),
               "group_columns": draw(st.sampled_from(powers(max(16, hardware.lanes), 512)))}
-    most = 64 if hardware.wide_indices else ROW_ENTRIES
+    most = 64 if hardware.wide_indices else hardware.row_entries
     common["weight_codes"] = draw(st.sampled_from(powers(2, most)))
     if kind == "rowgen" and hardware.skips_positions:
         common |= {"skip_zeros": draw(st.booleans()),
@@ -252,7 +252,7 @@ def random_hardware(rng: random.Random) -> HardwareConfig:
                 vector_words=rng.randint(700, 2500), operand_words=rng.choice((256, 512)),
                 table_words=rng.choice((32, 64, 128)), index_blocks=rng.randint(3, 12),
                 activation_lanes=rng.choice((1, 2, 4)), read_fifo_words=rng.choice((16, 32, 64)),
-                sum_bits=rng.choice((27, 32)), index_bits=rng.choice((4, 8)))
+                sum_bits=rng.choice((27, 32)), index_bits=rng.choice((3, 4, 8)))
         except ConfigError:
             continue
 

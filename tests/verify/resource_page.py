@@ -176,7 +176,7 @@ def page(
     """The whole page."""
     whole = [one for one in found if one.used["lut_cells"]]
     cells, luts = (sum(one.used[name] for one in whole) for name in ("lut_cells", "lut"))
-    copy = coefficients["copy lanes"]["lut_cells"]["column entry bit"]
+    copy = coefficients["copy lanes"]["lut_cells"]["column entry bit, rows of 16"]
     notes = NOTES.format(
         ratio=f"Over all synthesized components this leaves {luts / cells:.2f} of the cells.",
         low=LUT_RANGE[0], copy=copy)

@@ -75,7 +75,7 @@ def page(
     found: Sequence[Comparison], values: Mapping[str, Any], coefficients: Coefficients
 ) -> str:
     """The whole page."""
-    copy = coefficients["copy lanes"]["lut"]["column entry bit"]
+    copy = coefficients["copy lanes"]["lut"]["column entry bit, rows of 16"]
     return f"""\
 {NOTES.format(copy=copy)}## Proof
 

@@ -1,0 +1,103 @@
+"""Hardware with rows of 8 entries and indices of 3 bits: bit-exact, and with the modelled cycles."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+from compiler.build import IMAGE_FILE
+from compiler.decoder.build import DecoderCompiler
+from compiler.decoder.generate import generate
+from compiler.decoder.quantize import quantize_decoder
+from compiler.errors import CompileError
+from compiler.frontends.load import load_model, load_tokenizer
+from compiler.image.program import decode_program, steps
+from compiler.quant.scheme import SchemeMap, load_scheme
+from compiler.text import CALIBRATION_TEXT, DEFAULT_PROMPT
+from hw.isa import LutMode, Opcode
+from hw.presets import load_hardware
+from sim.circuit import circuit
+from sim.decoder_build import open_build
+from sim.estimate.program import Circuit
+from sim.estimate.rows import pack_rows
+from sim.execute import execute
+from sim.records import Job, MemoryModel
+from sim.runner import simulate_passes
+
+TINY = load_hardware("tiny")
+THREE = dataclasses.replace(
+    TINY, name="tiny-three", port_bits=64, lanes=64, index_bits=3, row_bits=12, vector_words=2048,
+    operand_words=1024)
+"""A block's indices fill 3 port words."""
+COMPUTED = dataclasses.replace(load_scheme("rowgen-2bit").default, weight_codes=8)
+TABLES = dataclasses.replace(load_scheme("lut2d-tiny").default, weight_codes=8)
+GATHERED = dataclasses.replace(load_scheme("lut2d-gather-tiny").default, weight_codes=8)
+SCHEMES = {
+    "computed": SchemeMap(name="computed", default=COMPUTED),
+    "mixed": SchemeMap(name="mixed", default=COMPUTED, layers={
+        "k": dataclasses.replace(COMPUTED, name="sparse", skip_zeros=True, sparsity=0.4),
+        "gate": load_scheme("simd-w4a8-tiny").default, "up": GATHERED, "v": TABLES}),
+}
+NEW_TOKENS = 3
+
+
+def quantized(scheme, hardware=THREE):
+    """Quantized decoder and prompt."""
+    tokenizer = load_tokenizer("shape:tiny")
+    decoder = quantize_decoder(load_model("shape:tiny"), scheme, hardware,
+                               tokenizer.encode(CALIBRATION_TEXT)[:64], capacity=12)
+    return decoder, tokenizer.encode(DEFAULT_PROMPT)[:9]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, circuits):
+    """Build and simulate a scheme; returns decoder, prompt, build folder and values."""
+    folder = tmp_path_factory.mktemp("narrow")
+
+    @functools.cache
+    def call(name):
+        decoder, prompt = quantized(SCHEMES[name])
+        path = folder / name
+        DecoderCompiler(decoder, prompt, NEW_TOKENS).write(
+            path, {"model": "shape:tiny", "scheme": name})
+        return decoder, prompt, path, execute(path, build_dir=circuits).values
+
+    return call
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_decoders_are_bit_exact(run, name):
+    decoder, prompt, path, values = run(name)
+    assert values["first_mismatch"] is None
+    assert values["bit_exact"]
+    assert values["token_ids"] == generate(decoder, prompt, NEW_TOKENS)
+    build = open_build(path)
+    program = list(steps(decode_program(build.memory[build.passes[-1].program_address:])))
+    lookups = [step.fields for step in program if step.opcode == Opcode.LUT]
+    modes = {fields["mode"] for fields in lookups}
+    assert modes == ({LutMode.ROWGEN} if name == "computed" else set(LutMode))
+    for fields in lookups:
+        index_words = fields["record_words"] - fields["table_words"]
+        assert index_words == 3 * fields["blocks"] * THREE.lanes // THREE.port_bits
+
+
+def test_cycles_against_rtl(run, circuits, tmp_path):
+    build, memory, errors = open_build(run("computed")[2]), MemoryModel(), []
+    jobs = [Job(program_address=item.program_address, expected={}) for item in build.passes]
+    results = simulate_passes(circuit(THREE, circuits), THREE, run("computed")[2] / IMAGE_FILE,
+                              jobs, tmp_path / "run", memory=memory, build_dir=circuits / "sim")
+    for item, result in zip(build.passes, results, strict=True):
+        rows = pack_rows(decode_program(build.memory[item.program_address:]), THREE)
+        timeline = Circuit.of(THREE, memory).run(rows, item.program_address // THREE.port_bytes)
+        errors.append(timeline.cycles / result.cycles - 1)
+    assert np.abs(errors).max() <= 0.01
+
+
+@pytest.mark.parametrize("scheme", ["rowgen-2bit", "lut2d-tiny"])
+def test_larger_codebooks_are_refused(scheme, tmp_path):
+    decoder, prompt = quantized(load_scheme(scheme))
+    with pytest.raises(CompileError, match=r": 16 weight centroids, hardware tiny-three takes 8$"):
+        DecoderCompiler(decoder, prompt, NEW_TOKENS).write(tmp_path, {"model": "x", "scheme": "y"})
