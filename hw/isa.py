@@ -82,6 +82,10 @@ ENGINE_OF = {
 }
 """Engine that runs an opcode; END and LOOP belong to instruction fetch."""
 
+EARLY_READS = (Opcode.QUANTIZE, Opcode.DRAIN, Opcode.ACTIVATE, Opcode.NORM, Opcode.ROPE)
+"""Opcodes whose memory is read before they start: factors, parameters, tables, rotations. No
+program writes these, which the compiler's verifier checks."""
+
 
 class LutMode(enum.IntEnum):
     """Where the lookup engine's rows come from."""

@@ -16,6 +16,7 @@ from hw.config import EXACT_ROW_BITS, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
+from hw.memory.early_read import EARLY_WORDS
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
 from hw.resource_sizes import (
@@ -59,7 +60,9 @@ def _none(c: HardwareConfig) -> Sequence[Any]:
 TERMS: dict[str, Size] = {
     "unit": lambda c: 1,
     "port": lambda c: c.weight_ports,
-    "port and element": lambda c: c.weight_ports * c.word_elements,
+    # Fetched rows are chosen by their codes, on every port.
+    "port and element": lambda c: c.weight_ports * c.word_elements * (c.shared_ports == 0),
+    "port, some shared": lambda c: c.weight_ports * (c.shared_ports > 0),
     "element": lambda c: c.word_elements,
     "vector address bit": lambda c: bits_for(c.vector_words) * vector_writers(c),
     "element and vector writer": lambda c: c.word_elements * vector_writers(c),
@@ -215,9 +218,9 @@ COMPONENTS: dict[str, Component] = {
     ),
     "lookup control": Component(
         path="lut", without=("position_lane",),
-        lut=("unit", "port and element", "sparse port"),
-        ff=("unit", "port and element", "sparse port"),
-        dsp=lambda c: 1 + c.weight_ports * (1 + c.skips_positions),
+        lut=("unit", "port and element", "sparse port", "port, some shared"),
+        ff=("unit", "port and element", "sparse port", "port, some shared"),
+        dsp=lambda c: 2 if c.shared_ports else 1 + c.weight_ports * (1 + c.skips_positions),
     ),
     "distance units": Component(
         path="distance_unit", count=lambda c: c.positions * c.act_codes_max,
@@ -287,7 +290,7 @@ COMPONENTS: dict[str, Component] = {
         mult18=lambda c: _mult18(min(dot_bits(c), WEIGHT_BITS - 1)) + _mult18(mass_bits(c)),
     ),
     "weight buffers": Component(
-        path="weight_buffer", count=lambda c: c.weight_ports * c.simd, lut=PER_UNIT, ff=PER_UNIT,
+        path="weight_buffer", count=lambda c: c.lane_ports * c.simd, lut=PER_UNIT, ff=PER_UNIT,
         memories=_weight_memories,
     ),
     "norm": Component(
@@ -327,7 +330,7 @@ COMPONENTS: dict[str, Component] = {
         path="append", count=lambda c: c.simd, lut=("unit", "element", "append buffer bit"),
         ff=("unit", "element", "append buffer bit"),
         # A port's number times its stride of 24 bits: of one bit that is no product.
-        dsp=lambda c: c.weight_ports > 2, mult18=lambda c: _mult18(24) * (c.weight_ports > 2),
+        dsp=lambda c: c.lane_ports > 2, mult18=lambda c: _mult18(24) * (c.lane_ports > 2),
     ),
     "vector memory": Component(
         path="vector_memory", ff=PER_UNIT,
@@ -348,10 +351,16 @@ COMPONENTS: dict[str, Component] = {
     ),
     "write master": Component(path="axi_write", lut=PER_ELEMENT, ff=PER_ELEMENT),
     "aux port sharing": Component(
-        path="aux", lut=("aux client",), ff=PER_UNIT, memories=lambda c: [(Memory(27, 15), 1)],
+        path="aux", without=("early_read",), lut=("aux client",), ff=PER_UNIT,
+        memories=lambda c: [(Memory(27, 15), 1)],
+    ),
+    "early reads": Component(
+        path="early_read", count=lambda c: 3 + c.simd, lut=PER_UNIT, ff=PER_UNIT,
+        memories=lambda c: [(Memory(c.port_bits, EARLY_WORDS - 1), 1)],
     ),
     "weight prefetch": Component(
-        path="prefetch", lut=("unit", "port"), ff=("unit", "port"), dsp=lambda c: 4,
+        path="prefetch", lut=("unit", "port"), ff=("unit", "port"),
+        dsp=lambda c: 4 + 4 * (c.shared_ports > 0),
         mult18=lambda c: 3),
     "instruction fetch": Component(
         path="fetch", lut=PER_UNIT, ff=PER_UNIT, memories=lambda c: [(Memory(128, 31), 1)],

@@ -48,8 +48,8 @@ def vector_writers(c: HardwareConfig) -> int:
 
 
 def aux_clients(c: HardwareConfig) -> int:
-    """Engines that share the aux port, with instruction fetch."""
-    return 8 if c.simd else 5
+    """Clients of the aux port: queues of engines, GATHER beside LOAD, instruction fetch."""
+    return 7 if c.simd else 5
 
 
 def rotated_bits(c: HardwareConfig, *, delayed: bool) -> int:

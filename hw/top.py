@@ -16,11 +16,11 @@ from hw.control.registers import Registers
 from hw.control.watchdog import Watchdog
 from hw.interfaces import task_layout
 from hw.isa import ENGINE_OF, HEADER, Engine, Opcode
+from hw.memory.aux_port import AuxPort
 from hw.memory.axi import Axi4Read, Axi4Write, AxiLite
 from hw.memory.axi_read_master import AxiReadMaster
 from hw.memory.axi_write_master import AxiWriteMaster
 from hw.memory.operand_store import OperandStore
-from hw.memory.read_mux import ReadMux
 from hw.memory.token_order import TokenOrder
 from hw.memory.vector_memory import VectorMemory
 from hw.register_map import counters
@@ -158,9 +158,14 @@ class Accelerator(wiring.Component):
         connect(m, masters["centroid"].words, engines["search"].words)
 
         m.submodules.fetch = fetch = Fetch(config)
-        clients = [fetch, *(engines[name] for name in present(AUX_CLIENTS, config))]
-        m.submodules.aux = aux = ReadMux(config, len(clients))
-        for number, client in enumerate(clients):
+        m.submodules.dispatcher = dispatcher = Dispatcher(config)
+        clients = {"fetch": fetch} | {
+            name: engines[name] for name in present(AUX_CLIENTS, config)}
+        m.submodules.aux = aux = AuxPort(config, list(clients))
+        m.d.comb += aux.waiting.eq(dispatcher.waiting)
+        for engine in Engine:
+            m.d.comb += aux.opcodes[engine].eq(dispatcher.tasks[engine].payload)
+        for number, client in enumerate(clients.values()):
             connect(m, client.command, aux.commands[number])
             connect(m, aux.words[number], client.words)
         connect(m, aux.command, masters["aux"].command)
@@ -171,7 +176,7 @@ class Accelerator(wiring.Component):
             if hasattr(engine, "events"):
                 count(engine)
         read_errors = [master.error for master in masters.values()]
-        self._control(m, engines, fetch, prefetch, events, read_errors, writer.error)
+        self._control(m, engines, dispatcher, fetch, prefetch, events, read_errors, writer.error)
         return m
 
     def _read_masters(self, m: Module, events: dict[str, Any]) -> dict[str, Any]:
@@ -308,11 +313,10 @@ class Accelerator(wiring.Component):
         ]
 
     def _control(
-        self, m: Module, engines: dict[str, Any], fetch: Any, prefetch: Any,
+        self, m: Module, engines: dict[str, Any], dispatcher: Any, fetch: Any, prefetch: Any,
         events: dict[str, Any], read_errors: list[Any], write_error: Any,
     ) -> None:
         config = self.config
-        m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
         m.submodules.registers = registers = Registers(config, counters(config))
         connect(m, fetch.instructions, dispatcher.instructions)

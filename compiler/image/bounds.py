@@ -22,7 +22,17 @@ from compiler.image.weights import WeightFormat
 from hw.config import HardwareConfig
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.softmax import FRACTION_BITS
-from hw.isa import ENGINE_OF, LINE_BYTES, Base, DrainMode, Engine, LutMode, Opcode, SimdMode
+from hw.isa import (
+    EARLY_READS,
+    ENGINE_OF,
+    LINE_BYTES,
+    Base,
+    DrainMode,
+    Engine,
+    LutMode,
+    Opcode,
+    SimdMode,
+)
 from hw.units.row_limits import norm_words_max, rope_words_max
 
 COUNTS = ("tokens", "heads", "rounds", "words", "blocks", "blocks_per_group", "slices",
@@ -138,7 +148,7 @@ class InstructionCheck:
 
     def check_memory(self, touched: Sequence[Access], writable: Sequence[Section]) -> None:
         """Writes stay in writable sections; what may be read ahead stays out of them."""
-        ahead = self.opcode == Opcode.LUT or (
+        ahead = self.opcode in (Opcode.LUT, *EARLY_READS) or (
             self.opcode == Opcode.SIMD and not self.fields["volatile"])
         for access in touched:
             if access.space != Space.MEMORY or not (access.write or ahead):

@@ -1,9 +1,9 @@
 """Cycles of the engines that read parameters through the shared aux port.
 
 The functions follow `hw.units.load_engine`, `quantize_engine`, `drain_engine` with its parts,
-`activate_engine`, `norm_engine` and `rope_engine`. ``granted`` is the cycle in which the port's
-multiplexer took the engine's command; each returns the cycle in which the engine completes its
-task, and the cycle of its first word.
+`activate_engine`, `norm_engine` and `rope_engine`. ``granted`` is the cycle in which the engine's
+command was taken; each returns the cycle in which the engine completes its task, and the cycle of
+its first word. Words of all but LOAD come through a ``queue`` (`sim.estimate.early`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from hw.units.norm_passes import RESULT_LAG
 from hw.units.quantize_engine import INVERSE_STEP_BITS
 from hw.units.quantize_lanes import INVERSE_WIDTH
 from hw.units.reciprocal_root import RECIPROCAL_WIDTH, STEP_BITS
+from sim.estimate import early
 from sim.estimate import machine as of
 from sim.estimate import port as at
 from sim.estimate import rows as row_of
 from sim.estimate.jit import compiled
 from sim.estimate.linear import WARM, WINDOW
-from sim.estimate.port import left_out, peek, skip, steady, take, take_all
 
 READER_CYCLES = 2
 """From a granted read of the vector memory to the word (`hw.units.vector_reader`)."""
@@ -57,14 +57,15 @@ def load(
     row: Ints, granted: int, port: Ints, offered: Ints, taken: Ints, answered: Ints
 ) -> tuple[int, int]:
     """A LOAD."""
-    first = peek(port, offered, taken, answered)
-    last = take_all(port, offered, taken, answered, granted + 1, row[row_of.WORDS])
+    first = at.peek(port, offered, taken, answered)
+    last = at.take_all(port, offered, taken, answered, granted + 1, row[row_of.WORDS])
     return last + 1, first
 
 
 @compiled
 def quantize(
-    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+    row: Ints, granted: int, machine: Ints, queue: Ints, port: Ints, offered: Ints, taken: Ints,
+    answered: Ints,
 ) -> tuple[int, int]:
     """A QUANTIZE: factors are unpacked, an entry a cycle, while the first row's peak is found."""
     rounds, left = row[row_of.ROUNDS], row[row_of.ROUNDS]
@@ -72,23 +73,23 @@ def quantize(
     if row[row_of.MODE] & ORDERED:
         popped += ORDER_CYCLES
     unpacked = granted
-    first = peek(port, offered, taken, answered)
+    first = early.peek(queue, port, offered, taken, answered)
     for _ in range(row[row_of.WORDS]):
-        unpacked = max(unpacked + 1, peek(port, offered, taken, answered))
+        unpacked = max(unpacked + 1, early.peek(queue, port, offered, taken, answered))
         inside = min(left, machine[of.FACTOR_ENTRIES])
         popped = max(popped, unpacked) + inside
         unpacked += inside - 1
-        take(port, offered, taken, answered, unpacked)
+        early.take(queue, port, offered, taken, answered, unpacked)
         left -= inside
     for number in range(row[row_of.ROWS]):
         if number:
             popped += rounds
         popped += machine[of.PEAK_LEVELS] + INVERSE_CYCLES + 4
         if row[row_of.MODE] & THRESHOLDS:
-            at.command(port, popped - INVERSE_CYCLES - 1, row[row_of.ADDRESS], rounds)
+            at.command(port, popped - INVERSE_CYCLES, row[row_of.ADDRESS], rounds)
             popped += 1
             for _ in range(rounds):
-                popped = take(port, offered, taken, answered, popped + 1)
+                popped = early.take(queue, port, offered, taken, answered, popped + 1)
         else:
             popped += rounds
         popped += LANES_CYCLES + 2
@@ -97,21 +98,22 @@ def quantize(
 
 @compiled
 def drain(
-    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+    row: Ints, granted: int, machine: Ints, queue: Ints, port: Ints, offered: Ints, taken: Ints,
+    answered: Ints,
 ) -> tuple[int, int]:
     """A DRAIN: parameters of a vector word are collected while those before are in use."""
     rows, words, mode = row[row_of.ROWS], row[row_of.WORDS], row[row_of.MODE]
     if row[row_of.PASS]:
         rows, words = rows * words, 1
     adder, each = LOOKUP_CYCLES if row[row_of.EXTRA] else ADDER_CYCLES, row[row_of.STEPS]
-    first = peek(port, offered, taken, answered)
-    take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
+    first = early.peek(queue, port, offered, taken, answered)
+    early.take_all(queue, port, offered, taken, answered, granted + 1, machine[of.HEADER])
     collecting, left, out = granted + 1, granted, granted - 1000
     number, mark, marked, answer = 0, 0, 0, 0
     while number < words:
         number += 1
         count = PARAMETER_WORDS if number == 1 else each
-        full = take_all(port, offered, taken, answered, collecting, count) + 1
+        full = early.take_all(queue, port, offered, taken, answered, collecting, count) + 1
         step = max(full, left + 1)
         if mode == RESIDUAL:
             # The pipeline stands while the adder works on the word in front.
@@ -123,12 +125,12 @@ def drain(
             left = step + rows - 1
             out = left + DEQUANTIZER + 1
         collecting = step
-        if mark == 0 and steady(port, number, WARM, each):
+        if mark == 0 and early.steady(port, number, WARM, each):
             mark, marked, answer = number, step, port[at.LAST_ANSWER]
         elif mark != 0 and number == mark + WINDOW and machine[of.EXACT] == 0:
-            windows = left_out(number, words, each, WINDOW)
-            cycles = skip(port, offered, taken, answered, windows, each * WINDOW,
-                          step - marked, port[at.LAST_ANSWER] - answer)
+            windows = at.left_out(number, words, each, WINDOW)
+            cycles = early.skip(queue, port, offered, taken, answered, windows, each * WINDOW,
+                                step - marked, port[at.LAST_ANSWER] - answer)
             out, left, collecting = out + cycles, left + cycles, collecting + cycles
             number += windows * WINDOW
     if mode == RESIDUAL:
@@ -140,15 +142,17 @@ def drain(
 
 @compiled
 def activate(
-    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+    row: Ints, granted: int, machine: Ints, queue: Ints, port: Ints, offered: Ints, taken: Ints,
+    answered: Ints,
 ) -> tuple[int, int]:
     """An ACTIVATE: the table, an entry a cycle, then the words."""
-    first = peek(port, offered, taken, answered)
-    take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
+    first = early.peek(queue, port, offered, taken, answered)
+    early.take_all(queue, port, offered, taken, answered, granted + 1, machine[of.HEADER])
     entry = granted
     for _ in range(machine[of.TABLE_WORDS]):
-        entry = max(entry + 1, peek(port, offered, taken, answered)) + machine[of.TABLE_ENTRIES] - 1
-        take(port, offered, taken, answered, entry)
+        entry = max(entry + 1, early.peek(queue, port, offered, taken, answered))
+        entry += machine[of.TABLE_ENTRIES] - 1
+        early.take(queue, port, offered, taken, answered, entry)
     reads, steps = 1 + row[row_of.MODE], machine[of.ACTIVATE_STEPS]
     begin = entry + 1 + reads + 1
     last = begin + (row[row_of.WORDS] - 1) * max(steps, reads) + steps - 1
@@ -157,13 +161,14 @@ def activate(
 
 @compiled
 def norm(
-    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
+    row: Ints, granted: int, machine: Ints, queue: Ints, port: Ints, offered: Ints, taken: Ints,
+    answered: Ints,
 ) -> tuple[int, int]:
     """A NORM: rounds of passes over several rows, each as soon as its row's scale is known."""
     reads, rows, center = row[row_of.WORDS] * row[row_of.PASS], row[row_of.ROWS], row[row_of.MODE]
-    first = peek(port, offered, taken, answered)
-    header = take_all(port, offered, taken, answered, granted + 1, machine[of.HEADER])
-    last = take_all(port, offered, taken, answered, header + 1, 2 * row[row_of.WORDS])
+    first = early.peek(queue, port, offered, taken, answered)
+    header = early.take_all(queue, port, offered, taken, answered, granted + 1, machine[of.HEADER])
+    last = early.take_all(queue, port, offered, taken, answered, header + 1, 2 * row[row_of.WORDS])
     summed = PRODUCT + machine[of.LEVELS] + 1
     # Cycles from which the last row's exponent and mean can be used, and the last rows' factors.
     exponent, mean, factors = granted, granted, (granted, granted, granted, granted)
@@ -200,15 +205,15 @@ def norm(
 
 @compiled
 def rope(
-    row: Ints, granted: int, port: Ints, offered: Ints, taken: Ints, answered: Ints
+    row: Ints, granted: int, queue: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
 ) -> tuple[int, int]:
     """A ROPE: the first head of a token follows its rotations as they come."""
     words = row[row_of.WORDS]
-    first = peek(port, offered, taken, answered)
+    first = early.peek(queue, port, offered, taken, answered)
     popped, used = granted + READER_CYCLES, granted
     for _ in range(row[row_of.ROWS]):
         for _ in range(words):
-            kept = take(port, offered, taken, answered, used + 1)
+            kept = early.take(queue, port, offered, taken, answered, used + 1)
             popped = max(popped, kept) + 1
         popped += (row[row_of.HEADS] - 1) * words
         used = popped

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from hw.fixed import Ints
 from hw.isa import ENGINE_OF, Opcode
 from sim.estimate import rows as row_of
+from sim.estimate.aux_port import aux_place
 from sim.estimate.jit import compiled
 from sim.estimate.program import Timeline
-from sim.estimate.timeline import BEGAN, CAUSE, COMPLETED, WAITED, aux_place
+from sim.estimate.timeline import BEGAN, CAUSE, COMPLETED, WAITED
 
 if TYPE_CHECKING:
     from sim.estimate.packed import Shapes

@@ -10,6 +10,7 @@ from hw.control.fetch import LINES_AHEAD
 from hw.fixed import Ints
 from hw.isa import QUEUE_DEPTH, Engine
 from sim.estimate import machine as of
+from sim.estimate.early import QUEUE_FIELDS
 from sim.estimate.engines import CREDIT, LAST_ANSWER, LAST_DATA, WRITE_FIELDS, WRITE_RING
 from sim.estimate.port import BEFORE
 
@@ -21,10 +22,12 @@ NOTHING, FETCHED = -2, -1
 """What an instruction waited for, where that was no other instruction."""
 LONG_AGO = -(1 << 20)
 (QUEUED, FINISHED, LAST, PREVIOUS, CURRENT, EVENT, PHASE, LEFT_TOKENS, PLACES, CHANGED,
- READS) = range(11)
-STATE_FIELDS = 11
+ READS, HEADS, EARLY, ASKED, LEFT_WORDS) = range(15)
+STATE_FIELDS = 15
 """Rows of the engines' state. CHANGED: whether anything has changed since an engine's next
-instruction could not start. READS: the prefetch of weights, which is no engine's."""
+instruction could not start. READS: the prefetch of weights, which is no engine's. HEADS:
+instructions that have been next in their queue; of the last one EARLY: the cycle from which its
+first words are asked for, ASKED: that in which they were, LEFT_WORDS: words not asked for yet."""
 
 
 class State(NamedTuple):
@@ -32,7 +35,7 @@ class State(NamedTuple):
     where those before ended, and how many of the store engine came before each. tokens: cycle and
     instruction of every post by producer and consumer; counts: posts and waits. lines: arrival of
     the words of instruction lines, and in the last column when they were used up. writes, answers:
-    the write port.
+    the write port. waiting: words that wait for each engine (`sim.estimate.early`).
     """
 
     state: Ints
@@ -42,12 +45,13 @@ class State(NamedTuple):
     lines: Ints
     writes: Ints
     answers: Ints
+    waiting: Ints
 
 
 def fresh_state(machine: Ints) -> State:
     """Nothing has happened yet."""
     state = np.zeros((STATE_FIELDS, ENGINES), np.int64)
-    state[LAST], state[PREVIOUS], state[EVENT] = LONG_AGO, NOTHING, NEVER
+    state[LAST], state[PREVIOUS], state[EVENT], state[EARLY] = LONG_AGO, NOTHING, NEVER, NEVER
     state[CURRENT] = state[PLACES] = -1
     writes = np.zeros(WRITE_FIELDS, np.int64)
     writes[LAST_DATA] = writes[LAST_ANSWER] = BEFORE
@@ -57,4 +61,5 @@ def fresh_state(machine: Ints) -> State:
         tokens=np.empty((2, ENGINES, ENGINES, TOKEN_RING), np.int64),
         counts=np.zeros((2, ENGINES, ENGINES), np.int64),
         lines=np.zeros((LINE_RING, int(machine[of.LINE_WORDS]) + 1), np.int64),
-        writes=writes, answers=np.zeros(WRITE_RING, np.int64))
+        writes=writes, answers=np.zeros(WRITE_RING, np.int64),
+        waiting=np.zeros((ENGINES, QUEUE_FIELDS), np.int64))

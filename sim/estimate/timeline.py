@@ -11,27 +11,35 @@ from __future__ import annotations
 from hw.control.fetch import LINE_INSTRUCTIONS, LINES_AHEAD
 from hw.fixed import Ints
 from hw.isa import QUEUE_DEPTH, Engine, Opcode
-from hw.units.drain_reader import PARAMETER_WORDS
+from hw.memory.early_read import EARLY_WORDS
 from sim.estimate import aux_engines, engines, linear
 from sim.estimate import machine as of
 from sim.estimate import port as at
 from sim.estimate import rows as row_of
 from sim.estimate import state as at_state
+from sim.estimate.aux_port import (
+    AUX_PLACES,
+    EARLY_PLACE,
+    aux_place,
+    aux_words,
+    gather_words,
+    run_granted,
+)
+from sim.estimate.early import enter
 from sim.estimate.jit import compiled
 from sim.estimate.loops import iteration_ended
 from sim.estimate.port import take, take_all
 from sim.estimate.state import ENGINES, LINE_RING, NEVER, TOKEN_RING
 
-(LOAD, GATHER, QUANTIZE, DRAIN, ACTIVATE, NORM, ROPE, SEARCH, LUT, SIMD, STORE, APPEND, SOFTMAX,
- ORDER, HADAMARD, LOOP, END) = (
+(LOAD, GATHER, ROPE, SEARCH, LUT, SIMD, STORE, APPEND, SOFTMAX, ORDER, LOOP, END) = (
     int(Opcode[name]) for name in (
-        "LOAD", "GATHER", "QUANTIZE", "DRAIN", "ACTIVATE", "NORM", "ROPE", "SEARCH", "LUT", "SIMD",
-        "STORE", "APPEND", "SOFTMAX", "ORDER", "HADAMARD", "LOOP", "END"))
+        "LOAD", "GATHER", "ROPE", "SEARCH", "LUT", "SIMD", "STORE", "APPEND", "SOFTMAX", "ORDER",
+        "LOOP", "END"))
 LINEAR_ENGINE, STORE_ENGINE = int(Engine.LINEAR), int(Engine.STORE)
 WEIGHT, CENTROID, AUX = range(3)
 PORTS = 3
-AUX_PLACES = 8
-"""Clients of the aux port."""
+EARLY_CYCLES = 2
+"""From an instruction that waits at the head of its queue to its early command."""
 FETCH = ENGINES
 """Client number of instruction fetch; the engines have their own."""
 QUEUE_CYCLES = 2
@@ -40,73 +48,6 @@ QUEUE_CYCLES = 2
 STEP_FIELDS = 5
 """Of an executed instruction: cycles of hand-out, start and completion, cycles without words, and
 the executed instruction that it waited for last."""
-
-
-@compiled
-def aux_place(opcode: int) -> int:
-    """Place of a client among those of the aux port (`hw.top.AUX_CLIENTS`), or -1."""
-    if opcode == LOAD:
-        return 1
-    if opcode == GATHER:
-        return 2
-    if opcode == QUANTIZE:
-        return 3
-    if opcode == DRAIN:
-        return 4
-    if opcode == ACTIVATE:
-        return 5
-    if opcode == NORM:
-        return 6
-    if opcode == ROPE:
-        return 7
-    return -1
-
-
-@compiled
-def run_granted(
-    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
-) -> tuple[int, int]:
-    """Completion and first word of an engine with one command."""
-    opcode = row[row_of.OPCODE]
-    if opcode == LOAD:
-        return aux_engines.load(row, granted, port, offered, taken, answered)
-    if opcode == QUANTIZE:
-        return aux_engines.quantize(row, granted, machine, port, offered, taken, answered)
-    if opcode == DRAIN:
-        return aux_engines.drain(row, granted, machine, port, offered, taken, answered)
-    if opcode == ACTIVATE:
-        return aux_engines.activate(row, granted, machine, port, offered, taken, answered)
-    if opcode == NORM:
-        return aux_engines.norm(row, granted, machine, port, offered, taken, answered)
-    return aux_engines.rope(row, granted, port, offered, taken, answered)
-
-
-@compiled
-def aux_words(row: Ints, machine: Ints) -> int:
-    """Port words of the one command of an instruction."""
-    opcode = row[row_of.OPCODE]
-    if opcode == DRAIN:
-        behind = 0 if row[row_of.PASS] else row[row_of.WORDS] - 1
-        return int(machine[of.HEADER] + PARAMETER_WORDS + behind * row[row_of.STEPS])
-    if opcode == ACTIVATE:
-        return int(machine[of.HEADER] + machine[of.TABLE_WORDS])
-    if opcode == NORM:
-        return int(machine[of.HEADER] + 2 * row[row_of.WORDS])
-    if opcode == ROPE:
-        return int(row[row_of.ROWS] * row[row_of.WORDS])
-    return int(row[row_of.WORDS])
-
-
-@compiled
-def gather_words(
-    row: Ints, granted: int, machine: Ints, port: Ints, offered: Ints, taken: Ints, answered: Ints
-) -> int:
-    """Cycle of the last write of a token's row (`hw.units.gather_engine`)."""
-    work = machine[of.ACTIVATE_STEPS] + 3 + (3 if row[row_of.MODE] & row_of.ADD else 0)
-    last = granted
-    for _ in range(row[row_of.WORDS]):
-        last = take(port, offered, taken, answered, last + 1) + work
-    return last
 
 
 @compiled
@@ -138,7 +79,7 @@ def start_of(
 def run_program(
     rows: Ints, place: int, most: int, machine: Ints, ports: Ints, offered: Ints, taken: Ints,
     answered: Ints, index: Ints, steps: Ints, loops: Ints, state: Ints, queues: Ints, tokens: Ints,
-    counts: Ints, lines: Ints, writes: Ints, answers: Ints,
+    counts: Ints, lines: Ints, writes: Ints, answers: Ints, waiting: Ints,
 ) -> int:
     """Cycles of a program; -1 where it gets stuck.
 
@@ -163,6 +104,9 @@ def run_program(
         state[at_state.CURRENT], state[at_state.EVENT], state[at_state.PHASE])
     left_tokens, places = state[at_state.LEFT_TOKENS], state[at_state.PLACES]
     changed, reads = state[at_state.CHANGED], state[at_state.READS]
+    heads, early, asked, left_words = (
+        state[at_state.HEADS], state[at_state.EARLY], state[at_state.ASKED],
+        state[at_state.LEFT_WORDS])
     arrived, emptied = lines[:, :line_words], lines[:, line_words]
     first_line = requested = granted_lines = emptied_lines = 0
     earliest, last_grant, stop, drained = 2, 0, NEVER, 0
@@ -261,28 +205,44 @@ def run_program(
             when, who = max(ask + 1, aux_free), FETCH
             place_of = (-served - 1) % AUX_PLACES
         for engine in range(ENGINES):
+            if heads[engine] == finished[engine] and finished[engine] < queued[engine]:
+                heads[engine] += 1
+                step = queue[engine, finished[engine] % (2 * QUEUE_DEPTH)]
+                row, asked[engine] = rows[index[step]], 0
+                places[engine] = aux_place(row[row_of.OPCODE])
+                if places[engine] >= EARLY_PLACE:
+                    first = max(steps[step, HANDED] + QUEUE_CYCLES, last[engine] + 1)
+                    early[engine] = first + EARLY_CYCLES
+                    left_words[engine] = aux_words(row, machine)
             if current[engine] < 0 and changed[engine] != 0 and finished[engine] < queued[engine]:
                 step = queue[engine, finished[engine] % (2 * QUEUE_DEPTH)]
                 begin = start_of(engine, step, rows, index, steps, last, previous, posts, posters,
                                  posted, accepted)
                 if begin == NEVER:
                     changed[engine] = 0
-                    continue
-                row = rows[index[step]]
-                places[engine] = aux_place(row[row_of.OPCODE])
-                current[engine], event[engine], phase[engine] = step, begin, 1
-                steps[step, BEGAN] = begin
-                if row[row_of.OPCODE] == ROPE:
-                    event[engine] += 1
-                elif row[row_of.OPCODE] == GATHER:
-                    left_tokens[engine] = row[row_of.ROWS]
-                    direct = row[row_of.MODE] & row_of.DIRECT
-                    event[engine] += 4 if direct else 2
-                    phase[engine] = 1 if direct else 0
-            if current[engine] < 0:
+                else:
+                    row = rows[index[step]]
+                    current[engine], event[engine], phase[engine] = step, begin, 1
+                    steps[step, BEGAN] = begin
+                    if begin < early[engine]:
+                        # It did not wait.
+                        early[engine] = NEVER
+                    if row[row_of.OPCODE] == ROPE:
+                        event[engine] += 1
+                    elif row[row_of.OPCODE] == GATHER:
+                        left_tokens[engine] = row[row_of.ROWS]
+                        direct = row[row_of.MODE] & row_of.DIRECT
+                        event[engine] += 4 if direct else 2
+                        phase[engine] = 1 if direct else 0
+            cycle, turn, asks = event[engine], -1, places[engine] >= 0
+            if early[engine] != NEVER:
+                cycle = early[engine]
+            elif current[engine] < 0:
                 continue
-            cycle, turn = event[engine], -1
-            if places[engine] >= 0:
+            elif places[engine] >= EARLY_PLACE:
+                asks = left_words[engine] > 0
+                cycle = max(cycle, asked[engine] + 1) + asks
+            if asks:
                 cycle = max(cycle, aux_free)
                 turn = (places[engine] - served - 1) % AUX_PLACES
             if cycle < when or (cycle == when and turn < place_of):
@@ -301,12 +261,20 @@ def run_program(
             granted_lines += 1
             continue
 
+        if early[who] != NEVER:
+            row = rows[index[queue[who, finished[who] % (2 * QUEUE_DEPTH)]]]
+            words = min(left_words[who], EARLY_WORDS)
+            aux_free = at.command(aux, when + 1, row[row_of.ADDRESS], words)
+            enter(waiting[who], aux, aux_offered, aux_taken, aux_answered, words)
+            served, early[who], asked[who] = places[who], NEVER, when
+            left_words[who] -= words
+            continue
+
         step = current[who]
         row = rows[index[step]]
         opcode, begin, waited = row[row_of.OPCODE], steps[step, BEGAN], 0
-        if places[who] >= 0:
-            served = places[who]
         if opcode == GATHER:
+            served = places[who]
             token = row[row_of.ROWS] - left_tokens[who]
             if phase[who] == 0:
                 address, words = row[row_of.START] + token * line_words, line_words
@@ -328,12 +296,21 @@ def run_program(
                 phase[who] = 1 if direct else 0
                 continue
             complete += 1
-        elif places[who] >= 0:
-            words = aux_words(row, machine)
-            aux_free = at.command(aux, when + 1, row[row_of.ADDRESS], words)
-            complete, first = run_granted(
-                row, when, machine, aux, aux_offered, aux_taken, aux_answered)
+        elif opcode == LOAD:
+            served = places[who]
+            aux_free = at.command(aux, when + 1, row[row_of.ADDRESS], row[row_of.WORDS])
+            complete, first = aux_engines.load(row, when, aux, aux_offered, aux_taken, aux_answered)
             waited = first - begin
+        elif places[who] >= EARLY_PLACE:
+            if left_words[who]:
+                served = places[who]
+                there = aux_words(row, machine) - left_words[who]
+                aux_free = at.command(
+                    aux, when + 1, row[row_of.ADDRESS] + there, left_words[who])
+            complete, first = run_granted(
+                row, max(event[who], asked[who] + 1), machine, waiting[who], aux, aux_offered,
+                aux_taken, aux_answered)
+            waited = max(0, first - begin)
         elif opcode == LUT or opcode == SIMD:
             before = stores[finished[LINEAR_ENGINE] % (2 * QUEUE_DEPTH)]
             stored = NEVER

@@ -33,13 +33,10 @@ from sim.execute import execute
 from sim.passes import PassFile
 from sim.records import MemoryModel
 from sim.runner import simulate_passes
+from tests.sim.shared_ports import SHARED
 
 TINY = load_hardware("tiny")
 NARROW = dataclasses.replace(TINY, sum_bits=27, index_bits=4)
-SHARED = dataclasses.replace(
-    TINY, name="tiny-shared", weight_ports=6, lanes=128, index_bits=4, sparse=False,
-    hadamard=False, token_order=False, log2_softmax=False)
-"""Pairs of position lanes share a port."""
 PROMPT_TOKENS, NEW_TOKENS = 11, 4
 """Passes of 8 and 3 tokens, then three of one."""
 MIX = SchemeMap(
@@ -73,7 +70,8 @@ def compiled(folder, shape, prompt_tokens=PROMPT_TOKENS, new_tokens=NEW_TOKENS, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(shapes.SHAPES, DEEP.name, DEEP)
         model = load_model(f"shape:{shape}")
-    tokenizer, scheme = load_tokenizer("shape:tiny"), WIDE_GROUPS.get(scheme, scheme or CASES[shape])
+    tokenizer, scheme = load_tokenizer("shape:tiny"), scheme or CASES[shape]
+    scheme = WIDE_GROUPS.get(scheme, scheme) if isinstance(scheme, str) else scheme
     decoder = quantize_decoder(
         model, load_scheme(scheme) if isinstance(scheme, str) else scheme, hardware,
         tokenizer.encode(CALIBRATION_TEXT)[:64], capacity=prompt_tokens + new_tokens - 1)

@@ -17,6 +17,7 @@ from compiler.image.program import Instruction, Task, decode_program
 from compiler.lower.attention import Span
 from compiler.quant.scheme import load_scheme
 from compiler.structure import drawn, structural_decoder
+from hw.config import HardwareConfig
 from hw.errors import ConfigError
 from hw.isa import Opcode
 from hw.presets import load_hardware
@@ -24,7 +25,7 @@ from hw.register_map import WORK
 from lutrip.cli import main
 from sim.circuit import circuit
 from sim.decoder_build import open_build
-from sim.estimate import aux_engines, engines, linear, port
+from sim.estimate import aux_engines, early, engines, linear, port
 from sim.estimate import machine as of
 from sim.estimate import rows as row_of
 from sim.estimate.breakdown import path_sums, repeats, short_name
@@ -38,6 +39,7 @@ from sim.memory_presets import load_memory
 from sim.records import Job, MemoryModel
 from sim.runner import simulate_passes
 from tests.hw import test_norm_engine as norm_engine
+from tests.sim.shared_ports import SHARED
 
 TINY = load_hardware("tiny")
 LATENCY = 10
@@ -176,7 +178,8 @@ def norm_cycles(shape: dict[str, int], exact: int = 1) -> int:
     reads.command(0, 0, int(sizes[of.HEADER]) + 2 * shape["words"])
     task = row(ROWS=shape["tokens"], WORDS=shape["words"], PASS=1 + shape["wide"],
                MODE=shape["center"])
-    return aux_engines.norm(task, 0, sizes, *reads.arguments)[0]
+    queue = np.zeros(early.QUEUE_FIELDS, np.int64)
+    return aux_engines.norm(task, 0, sizes, queue, *reads.arguments)[0]
 
 
 @pytest.mark.parametrize("shape", [
@@ -236,9 +239,13 @@ def test_pace_of_long_instructions() -> None:
         assert quick == pytest.approx(full, rel=1e-3)
 
 
-def test_against_rtl(circuits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("hardware", "scheme"), [
+    (TINY, "lut2d-gather-tiny"), (SHARED, "rowgen-2bit")], ids=lambda value: str(value)[:12])
+def test_against_rtl(
+    circuits: Path, tmp_path: Path, hardware: HardwareConfig, scheme: str,
+) -> None:
     """Cycles of every pass within a bound; the counters of the work are the circuit's."""
-    decoder = structural_decoder(SHAPES["tiny"], load_scheme("lut2d-gather-tiny"), TINY, 14,
+    decoder = structural_decoder(SHAPES["tiny"], load_scheme(scheme), hardware, 14,
                                  drawn(5))
     DecoderCompiler(decoder, [3] * 10, 3).write(tmp_path, {"model": "x", "scheme": "y"})
     build = open_build(tmp_path)
@@ -247,27 +254,30 @@ def test_against_rtl(circuits: Path, tmp_path: Path) -> None:
     for memory in (MemoryModel(), MemoryModel(latency_cycles=25, bytes_per_cycle=5.0,
                                               outstanding=4, row_miss_cycles=5)):
         results = simulate_passes(
-            circuit(TINY, circuits), TINY, tmp_path / IMAGE_FILE, jobs, tmp_path / "run",
+            circuit(hardware, circuits), hardware, tmp_path / IMAGE_FILE, jobs, tmp_path / "run",
             memory=memory, build_dir=circuits / "sim")
         for item, result in zip(build.passes, results, strict=True):
             program = decode_program(build.memory[item.program_address:])
-            place = item.program_address // TINY.port_bytes
-            rows = pack_rows(program, TINY)
-            timeline = Circuit.of(TINY, memory).run(rows, place)
+            place = item.program_address // hardware.port_bytes
+            rows = pack_rows(program, hardware)
+            timeline = Circuit.of(hardware, memory).run(rows, place)
             errors.append(timeline.cycles / result.cycles - 1)
-            stored = stored_pass(program, rows, place)
+            stored = stored_pass(program, rows, place, hardware)
             found = dict(zip(stored.known.columns, pass_counters(stored, timeline), strict=True))
             for name in set(WORK) - {"prefetched_words", "skipped_rows"}:
                 assert found[name] == result.counters[name], name
-            for name in ("read_words_w0", "read_words_centroid", "write_words"):
+            for name in ("read_words_w0", f"read_words_w{hardware.weight_ports - 1}",
+                         "read_words_centroid", "write_words"):
                 assert found[name] == result.counters[name], name
     assert np.abs(errors).mean() <= MEAN_BOUND
     assert np.abs(errors).max() <= WORST_BOUND
 
 
-def stored_pass(program: list[Instruction], rows: np.ndarray, place: int) -> PlannedPass:
+def stored_pass(
+    program: list[Instruction], rows: np.ndarray, place: int, hardware: HardwareConfig,
+) -> PlannedPass:
     """A decoded program, its LOOPs without a shape."""
-    shapes, numbers = Shapes(TINY), np.full(len(program), -1)
+    shapes, numbers = Shapes(hardware), np.full(len(program), -1)
     tasks = [Task(opcode=opcode, fields=fields, op="stored") for opcode, fields in program]
     ran = np.array([task.opcode != Opcode.LOOP for task in tasks])
     numbers[ran] = shapes.pack([task for task in tasks if task.opcode != Opcode.LOOP]).shapes
