@@ -95,7 +95,7 @@ def pack_records(
 
     def own_words(index: bytes) -> tuple[bytes, bytes]:
         """The first words of each block, for a lane's own port, and the last, for a shared one."""
-        block = config.lanes * 4 // config.port_bits
+        block = config.lanes * config.index_low_bits // config.port_bits
         words = [index[start:start + word] for start in range(0, len(index), word)]
         last = block - block // 3
         return (b"".join(w for n, w in enumerate(words) if n % block < last),
