@@ -20,13 +20,11 @@ from hw.resource_blocks import URAM_DEPTH, Resources, memory, mux_luts
 from hw.resource_formulas import COMPONENTS, TERMS, Component
 
 __all__ = [
-    "FILL", "FITTED", "FLOWS", "LUT_RANGE", "MUX16_LUTS", "URAM_DEPTH", "Device", "Resources",
+    "FILL", "FITTED", "FLOWS", "LUT_RANGE", "URAM_DEPTH", "Device", "Resources",
     "Target", "coefficients", "component_blocks", "estimate", "instance", "load_device",
     "term_sizes", "total", "whole",
 ]
 
-MUX16_LUTS = 5
-"""LUT6 of a one-bit 16:1 multiplexer without wide-function multiplexers (Versal); 4 with them."""
 LUT_RANGE = (0.64, 1.0)
 """LUTs of a device for each function that Yosys counts: the densest of two public implementation
 reports of LUT-LLM (317,635 LUTs hold 494,334 functions, V80), and one each."""

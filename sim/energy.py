@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from hw.config import EXACT_ROW_BITS, HardwareConfig
 from hw.golden.hadamard import LENGTH_BITS_MAX
-from hw.resources import MUX16_LUTS, URAM_DEPTH, Resources
+from hw.resource_blocks import mux_luts
+from hw.resources import URAM_DEPTH, Resources
 from sim.energy_table import Bounds, EnergyTable
 
 COMPUTE, ON_CHIP, OFF_CHIP = "compute", "on-chip memory", "off-chip memory"
@@ -74,7 +75,8 @@ EVENTS: tuple[Event, ...] = (
           ffs=lambda c: 120 * c.word_elements),
     # Copy multiplexers, then the cascaded adders, in every position lane.
     Event(counter="lut_steps", cause="linear (lookup)", group=COMPUTE,
-          luts=lambda c: c.positions * c.lanes * (c.entry_bits * MUX16_LUTS + c.field_bits),
+          luts=lambda c: c.positions * c.lanes * (
+              c.entry_bits * mux_luts(c.row_entries, "versal") + c.field_bits),
           ffs=lambda c: c.positions * c.lanes * (c.entry_bits + c.field_bits)),
     Event(counter="lut_steps", cause="index buffers", group=ON_CHIP,
           reads=lambda c: c.positions * c.lanes * c.index_low_bits),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hw.errors import ConfigError
@@ -70,6 +72,24 @@ def test_every_counter_of_work_is_charged():
         prefix = name.startswith(
             ("busy_", "waiting_", "read_words_", "prefetched_words", "skipped_rows"))
         assert prefix or name in charged, name
+
+
+def test_rows_of_8_entries_cost_less():
+    """Half the products and codebook bits, 3 of 4 index bits, a copy's 3 look-up tables of 5."""
+    three = replace(CONFIG, lanes=256, index_bits=3)
+    four, table = replace(three, index_bits=4), load_energy("fpga-7nm", "v80")
+    items = [{(item.group, item.cause): item.joules.value
+              for item in energy(zeros(lut_steps=1, rowgen_rows=1, row_reads=1), config, RESOURCES,
+                                 table).items} for config in (three, four)]
+    ratio = {key: items[0][key] / items[1][key] for key in items[1] if items[1][key]}
+    assert ratio[ON_CHIP, "index buffers"] == pytest.approx(3 / 4)
+    assert ratio[ON_CHIP, "table buffers"] == pytest.approx(1 / 2)
+    assert ratio[COMPUTE, "linear (row generator)"] == pytest.approx(1 / 2)
+    luts, ffs = (table[key].value for key in ("lut_toggle", "ff_toggle"))
+    sums, copied = three.field_bits, three.entry_bits
+    assert ratio[COMPUTE, "linear (lookup)"] == pytest.approx(
+        (luts * (3 * copied + sums) + ffs * (copied + sums))
+        / (luts * (5 * copied + sums) + ffs * (copied + sums)))
 
 
 def test_json():
