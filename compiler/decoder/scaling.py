@@ -24,6 +24,9 @@ NORM_WEIGHT_BITS = 15
 SHIFT_MAX = 63
 EMBEDDING_SHIFT_MAX = 16
 INT8_MAX = 127
+VALUE_GROUP = 32
+"""Positions of a weight group of values: few, as a context is read in whole groups, and enough for
+scales to be a sixteenth of the weights."""
 
 
 def activation_scale(x: Floats) -> float:
@@ -99,10 +102,17 @@ def rescale(factor: float, sum_bound: float, name: str) -> Rescale:
     return Rescale(multiplier=int(made.multiplier[0]), shift1=made.shift1, shift2=made.shift2)
 
 
+def value_group(hardware: HardwareConfig) -> int:
+    """Positions of a weight group of the value cache: whole rounds."""
+    rounds = min(hardware.group_max, VALUE_GROUP) // hardware.word_elements
+    return max(1, rounds) * hardware.word_elements
+
+
 def mix_shift(capacity: int, log2: bool, hardware: HardwareConfig) -> int:
     """Smallest shift of each value group's sum for which mixtures of all positions fit."""
     weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
-    groups, shift = -(-capacity // hardware.group_max), 0
-    while groups * ((hardware.group_max * INT8_MAX * weight >> shift) + 1) > hardware.sum_max:
+    length = value_group(hardware)
+    groups, shift = -(-capacity // length), 0
+    while groups * ((length * INT8_MAX * weight >> shift) + 1) > hardware.sum_max:
         shift += 1
     return shift

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compiler.decoder.quantized import QuantizedDecoder
+from compiler.decoder.scaling import value_group
 from compiler.lower.attention import (
     CACHE,
     Span,
@@ -46,12 +47,12 @@ def append_keys(decoder: QuantizedDecoder, context: Context, span: Span) -> None
 
 
 def append_values(decoder: QuantizedDecoder, context: Context, span: Span) -> None:
-    """Values of all heads; their inputs are cut at the longest group."""
+    """Values of all heads; their inputs are cut at the groups."""
     config, values, place = decoder.hardware, value_format(decoder), context.places["v.y"]
-    group_words = values.group_bytes // config.port_bytes
+    group_words, length = values.group_bytes // config.port_bytes, value_group(config)
     for part, (w0, w1) in enumerate(value_blocks(decoder)):
-        for first, end in cuts(span, config.group_max):
-            group, slot = divmod(span.position + first, config.group_max)
+        for first, end in cuts(span, length):
+            group, slot = divmod(span.position + first, length)
             context.emit(
                 Opcode.APPEND, "v.append", f"{CACHE}values.0.{part}", **heads_of(decoder),
                 port_stride=values.port_stride, slot=slot, tokens=end - first,

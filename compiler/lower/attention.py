@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.decoder.quantized import AttentionParameters, QuantizedDecoder, Rescale
+from compiler.decoder.scaling import value_group
 from compiler.errors import CompileError
 from compiler.image.layout import pack_factors, pack_uniform
 from compiler.image.weights import WeightFormat, pack_weights
@@ -51,15 +52,16 @@ def key_format(decoder: QuantizedDecoder) -> WeightFormat:
 def value_format(decoder: QuantizedDecoder) -> WeightFormat:
     """Cache of the values of one head and one column block: inputs are positions."""
     config = decoder.hardware
-    rounds = config.group_max // config.word_elements
-    return WeightFormat(config=config, blocks=1, groups=-(-decoder.capacity // config.group_max),
-                        group_rounds=rounds, weight_bits=8, has_min=False)
+    length = value_group(config)
+    return WeightFormat(config=config, blocks=1, groups=-(-decoder.capacity // length),
+                        group_rounds=length // config.word_elements, weight_bits=8, has_min=False)
 
 
 def positions_max(config: HardwareConfig) -> int:
     """Positions whose scores, and whose values, one instruction can go through."""
-    rounds = max(1, config.group_max // config.word_elements)
-    return min(BLOCKS_MAX * config.lanes, ROUNDS_MAX // rounds * config.group_max)
+    length = value_group(config)
+    groups = ROUNDS_MAX * config.word_elements // length
+    return min(BLOCKS_MAX * config.lanes, groups * length)
 
 
 def value_blocks(decoder: QuantizedDecoder) -> list[tuple[int, int]]:
@@ -124,7 +126,7 @@ class AttentionStages:
         if self.heads != group:
             raise CompileError("ALiBi with grouped queries is not supported")
         self.key_blocks = -(-span.end // self.config.lanes)
-        self.groups = -(-span.end // self.config.group_max)
+        self.groups = -(-span.end // value_group(self.config))
         self.score_words = -(-span.end // self.config.word_elements)
         self.rounds = self.groups * self.values.group_rounds
         tiles = -(-span.tokens // self.most_tokens())
