@@ -24,9 +24,10 @@ NORM_WEIGHT_BITS = 15
 SHIFT_MAX = 63
 EMBEDDING_SHIFT_MAX = 16
 INT8_MAX = 127
-VALUE_GROUP = 32
-"""Positions of a weight group of values: few, as a context is read in whole groups, and enough for
-scales to be a sixteenth of the weights."""
+CACHE_GROUP = 32
+"""Inputs of a weight group of the key-value cache: few, as products wait for whole groups and a
+context is read in whole groups of values, and enough for scales to be a sixteenth of the weights.
+"""
 
 
 def activation_scale(x: Floats) -> float:
@@ -102,10 +103,14 @@ def rescale(factor: float, sum_bound: float, name: str) -> Rescale:
     return Rescale(multiplier=int(made.multiplier[0]), shift1=made.shift1, shift2=made.shift2)
 
 
+def cache_rounds(hardware: HardwareConfig) -> int:
+    """Rounds of a weight group of the key-value cache at most."""
+    return max(1, min(hardware.group_max, CACHE_GROUP) // hardware.word_elements)
+
+
 def value_group(hardware: HardwareConfig) -> int:
-    """Positions of a weight group of the value cache: whole rounds."""
-    rounds = min(hardware.group_max, VALUE_GROUP) // hardware.word_elements
-    return max(1, rounds) * hardware.word_elements
+    """Positions of a weight group of the value cache."""
+    return cache_rounds(hardware) * hardware.word_elements
 
 
 def mix_shift(capacity: int, log2: bool, hardware: HardwareConfig) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.decoder.quantized import AttentionParameters, QuantizedDecoder, Rescale
-from compiler.decoder.scaling import value_group
+from compiler.decoder.scaling import cache_rounds, value_group
 from compiler.errors import CompileError
 from compiler.image.layout import pack_factors, pack_uniform
 from compiler.image.weights import WeightFormat, pack_weights
@@ -40,10 +40,8 @@ class Span:
 def key_format(decoder: QuantizedDecoder) -> WeightFormat:
     """Cache of one head's keys: columns are positions."""
     config = decoder.hardware
-    rounds = min(decoder.head_words, config.group_max // config.word_elements)
-    if decoder.head_words % rounds:
-        raise CompileError(f"heads of {decoder.head_stride} elements are not whole weight groups "
-                           f"of hardware {config.name} (group_max {config.group_max})")
+    rounds = max(count for count in range(1, cache_rounds(config) + 1)
+                 if decoder.head_words % count == 0)
     return WeightFormat(config=config, blocks=-(-decoder.capacity // config.lanes),
                         groups=decoder.head_words // rounds, group_rounds=rounds, weight_bits=8,
                         has_min=False)
