@@ -83,6 +83,11 @@ WANTED = {
     "learned positions and log2 softmax": changed(
         architecture={"position": "learned", "position_offset": 2, "kv_heads": 1, "window": 4},
         scheme={"softmax": "log2"}),
+    "keys and values of four heads side by side": changed(
+        architecture={"kv_heads": 4, "head_width": 8}, prompt_tokens=5, new_tokens=4),
+    "values of three heads side by side, not their keys": changed(
+        architecture={"heads": 3, "kv_heads": 3, "head_width": 6}, scheme={"softmax": "log2"},
+        extra=30),
     "heads of more than a column block": changed(
         architecture={"head_width": 48, "heads": 2, "kv_heads": 1, "qk_norm": True}, extra=60),
     "heads of an odd number of weight groups": changed(architecture={"head_width": 72}),
