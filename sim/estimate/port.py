@@ -27,8 +27,7 @@ BURST_RING = 2 * OUTSTANDING_MAX
 BEFORE = -(1 << 40)
 """A cycle before all others."""
 INTERVALS = 8
-"""Refreshes of which a pace is taken: the one more or less that falls among the parts counts little.
-"""
+"""Refreshes of which a pace is taken: one more or less among the parts counts little."""
 MEMORY_CYCLES = 3
 """From the memory's answer to the offered word: its output register, two of the queue."""
 

@@ -15,8 +15,8 @@ import pytest
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.generate import generate
 from compiler.decoder.quantize import quantize_decoder
-from compiler.errors import CompileError
 from compiler.decoder.scaling import value_group
+from compiler.errors import CompileError
 from compiler.frontends import shapes
 from compiler.frontends.load import load_model, load_tokenizer
 from compiler.image.program import decode_program, steps
