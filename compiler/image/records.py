@@ -32,8 +32,8 @@ INDEX_HIGH_BITS = (0, 2, 4)
 class RecordFormat:
     """Sizes of the records of one LUT instruction.
 
-    groups: groups of columns within the instruction; codes: c_a (1 with ROWGEN); slices: parts of a row
-    that fit the copy lanes; entry_bits: 8 or 4; high: the instruction field ``index_high``.
+    groups: groups of columns within the instruction; codes: c_a (1 with ROWGEN); slices: parts of
+    a row that fit the copy lanes; entry_bits: 8 or 4; high: the instruction field ``index_high``.
     """
 
     config: HardwareConfig

@@ -176,8 +176,8 @@ class LinearEmitter:
             codes, bits, entries = matmul.tables.shape[1], matmul.entry_bits, matmul.tables.shape[3]
         high = 0 if entries <= 16 else 1 if entries <= 64 else 2
         return RecordFormat(config=self.config, mode=mode, codes=codes, groups=groups,
-                            slices=-(-entries // self.config.row_entries), entry_bits=bits, blocks=blocks,
-                            high=high)
+                            slices=-(-entries // self.config.row_entries), entry_bits=bits,
+                            blocks=blocks, high=high)
 
     def most_groups(self, matmul: LutMatmul | RowgenMatmul) -> int:
         """Column groups whose rows fit the table buffer and the instruction's fields."""

@@ -85,7 +85,7 @@ class IndexBuffer(wiring.Component):
         self, m: Module, name: str, write: data.View, written: Signal, block: Signal, parts: int,
         first: int = 0,
     ) -> Signal:
-        """A memory of 3 or 4 bits for each column of each block, as far as these words hold them."""
+        """A memory of these words of each block: 3 or 4 bits for each column."""
         config = self.config
         block_bits = layouts.block_bits(config)
         m.submodules[name] = plane = memory.Memory(

@@ -33,8 +33,8 @@ class RowGenerator(wiring.Component):
     """Row entries of ``codebook @ x`` made unsigned, or table entries passed through.
 
     One row a cycle, 2 cycles after ``en`` (3 with rounding); held until the next one. v
-    multipliers for every two entries: the products of two centroids share one, packed as in AMD WP486, "Deep Learning
-    with INT8 Optimization on Xilinx Devices". Entries of 16 bits wrap around outside 0..65535; the
+    multipliers for every two entries: the products of two centroids share one, packed as in AMD
+    WP486, "Deep Learning with INT8 Optimization on Xilinx Devices". Entries of 16 bits wrap around outside 0..65535; the
     compiler proves that none is. Narrower ones are shifted, rounded and saturated
     (`hw.golden.lookup.rows`).
 

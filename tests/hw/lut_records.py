@@ -68,7 +68,8 @@ def pack_records(
     word = config.port_bytes
     blocks = columns // config.lanes
     if mode == LutMode.ROWGEN:
-        rows = rows[:, None].reshape(positions, 1, rows.shape[1], -1, config.row_entries, rows.shape[3])
+        groups, length = rows.shape[1], rows.shape[3]
+        rows = rows.reshape(positions, 1, groups, -1, config.row_entries, length)
     else:
         rows = rows.reshape(*rows.shape[:3], -1, config.row_entries, 1)
     groups, slices = rows.shape[2:4]

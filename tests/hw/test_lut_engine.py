@@ -261,17 +261,18 @@ def test_without_row_generator(int4: bool) -> None:
     check(WIDE, layer(WIDE, 6, LutMode.GATHER, 2, 2, 3, 1, int4=int4), stall=0.3)
 
 
-@settings(max_examples=6)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 1000), rounds=st.integers(1, 5), tokens=st.integers(1, 4),
     blocks=st.integers(1, 5), per_group=st.integers(1, 5), stall=st.sampled_from([0.0, 0.2, 0.6]),
     mode=st.sampled_from([LutMode.STREAM, LutMode.ROWGEN]), row_bits=st.sampled_from([11, 16]),
+    shared=st.sampled_from([SHARED, SHARED_THREE]),
 )
 def test_ports_that_two_lanes_share(
     seed: int, rounds: int, tokens: int, blocks: int, per_group: int, stall: float, mode: LutMode,
-    row_bits: int,
+    row_bits: int, shared: HardwareConfig,
 ) -> None:
-    config = dataclasses.replace(SHARED, row_bits=row_bits)
+    config = dataclasses.replace(shared, row_bits=row_bits)
     item = layer(config, seed, mode, rounds, tokens, blocks, per_group)
     counts = check(config, item, stall, seed)
     assert counts["table_words"] == (

@@ -90,7 +90,8 @@ def test_rows_match_golden(length: int, index_bits: int) -> None:
 
 @pytest.mark.parametrize("config", [MINI, THREE], ids=lambda config: str(config.name))
 def test_table_entries_pass(config: HardwareConfig) -> None:
-    entries = np.random.default_rng(3).integers(0, 256, (10, 2 * config.row_entries)).astype(np.uint8)
+    shape = 10, 2 * config.row_entries
+    entries = np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
     got = generate(config, entries, np.zeros((10, 2), np.int8), compute=False)
     np.testing.assert_array_equal(got, entries[:, :config.row_entries])
 

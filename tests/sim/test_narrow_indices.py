@@ -1,4 +1,4 @@
-"""Hardware with rows of 8 entries and indices of 3 bits: bit-exact, and with the modelled cycles."""
+"""Hardware with rows of 8 entries and indices of 3 bits: bit-exact, with the modelled cycles."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ THREE = dataclasses.replace(
     TINY, name="tiny-three", port_bits=64, lanes=64, index_bits=3, row_bits=12, vector_words=2048,
     operand_words=1024)
 """A block's indices fill 3 port words."""
+SHARED = dataclasses.replace(THREE, name="tiny-three-shared", weight_ports=3, sparse=False)
+"""Each lane's own port brings 2 of these words, a shared one the third of both lanes."""
 COMPUTED = dataclasses.replace(load_scheme("rowgen-2bit").default, weight_codes=8)
 TABLES = dataclasses.replace(load_scheme("lut2d-tiny").default, weight_codes=8)
 GATHERED = dataclasses.replace(load_scheme("lut2d-gather-tiny").default, weight_codes=8)
@@ -41,6 +43,8 @@ SCHEMES = {
         "k": dataclasses.replace(COMPUTED, name="sparse", skip_zeros=True, sparsity=0.4),
         "gate": load_scheme("simd-w4a8-tiny").default, "up": GATHERED, "v": TABLES}),
 }
+SCHEMES["shared"] = SCHEMES["computed"]
+HARDWARE = {"computed": THREE, "mixed": THREE, "shared": SHARED}
 NEW_TOKENS = 3
 
 
@@ -59,7 +63,7 @@ def run(tmp_path_factory, circuits):
 
     @functools.cache
     def call(name):
-        decoder, prompt = quantized(SCHEMES[name])
+        decoder, prompt = quantized(SCHEMES[name], HARDWARE[name])
         path = folder / name
         DecoderCompiler(decoder, prompt, NEW_TOKENS).write(
             path, {"model": "shape:tiny", "scheme": name})
@@ -78,20 +82,23 @@ def test_decoders_are_bit_exact(run, name):
     program = list(steps(decode_program(build.memory[build.passes[-1].program_address:])))
     lookups = [step.fields for step in program if step.opcode == Opcode.LUT]
     modes = {fields["mode"] for fields in lookups}
-    assert modes == ({LutMode.ROWGEN} if name == "computed" else set(LutMode))
+    assert modes == (set(LutMode) if name == "mixed" else {LutMode.ROWGEN})
     for fields in lookups:
         index_words = fields["record_words"] - fields["table_words"]
         assert index_words == 3 * fields["blocks"] * THREE.lanes // THREE.port_bits
 
 
-def test_cycles_against_rtl(run, circuits, tmp_path):
-    build, memory, errors = open_build(run("computed")[2]), MemoryModel(), []
+@pytest.mark.parametrize("name", ["computed", "shared"])
+def test_cycles_against_rtl(run, circuits, tmp_path, name):
+    path, hardware, memory, errors = run(name)[2], HARDWARE[name], MemoryModel(), []
+    build = open_build(path)
     jobs = [Job(program_address=item.program_address, expected={}) for item in build.passes]
-    results = simulate_passes(circuit(THREE, circuits), THREE, run("computed")[2] / IMAGE_FILE,
-                              jobs, tmp_path / "run", memory=memory, build_dir=circuits / "sim")
+    results = simulate_passes(circuit(hardware, circuits), hardware, path / IMAGE_FILE, jobs,
+                              tmp_path / "run", memory=memory, build_dir=circuits / "sim")
     for item, result in zip(build.passes, results, strict=True):
-        rows = pack_rows(decode_program(build.memory[item.program_address:]), THREE)
-        timeline = Circuit.of(THREE, memory).run(rows, item.program_address // THREE.port_bytes)
+        rows = pack_rows(decode_program(build.memory[item.program_address:]), hardware)
+        timeline = Circuit.of(hardware, memory).run(
+            rows, item.program_address // hardware.port_bytes)
         errors.append(timeline.cycles / result.cycles - 1)
     assert np.abs(errors).max() <= 0.01
 
