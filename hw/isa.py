@@ -132,8 +132,11 @@ SPARSITY = ("thresholds", "lists", "sparse")
 """Flags of skipped positions: small inputs become 0, positions are listed, the list is used."""
 ROUNDING = ("row_shift",)
 """Shift of computed row entries, on hardware that rounds them."""
-OPTIONAL = (*ORDERED, *IMPORTANCE, *SPARSITY, *ROUNDING)
-"""Fields of the token rule, of sparsity and of rounding: 0 where `encode` is not given them."""
+PART = ("begin",)
+"""First vector word of a drain's columns: those before belong to others."""
+OPTIONAL = (*ORDERED, *IMPORTANCE, *SPARSITY, *ROUNDING, *PART)
+"""Fields of the token rule, of sparsity, of rounding and of parts of a column block: 0 where
+`encode` is not given them."""
 
 FIELDS: dict[Opcode, dict[str, int]] = {
     Opcode.END: {},
@@ -163,6 +166,7 @@ FIELDS: dict[Opcode, dict[str, int]] = {
         "address": 32, "tokens": 8, "heads": 8, "blocks": 8, "words": 12, "accumulator": 12,
         "bank": 1, "destination": 16, "stride": 12, "head_stride": 12, "mode": 2, "uniform": 1,
         "compact": 1, "fresh": 1, "column": 24, "token_scale": 1, "scales": 8, **ORDERED,
+        "begin": 8,
     },
     Opcode.ACTIVATE: {
         "address": 32, "tokens": 8, "words": 12, "source": 16, "factor": 16, "destination": 16,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from compiler.lower.attention import positions_max
+from compiler.lower.cache import positions_max
 from compiler.model import Architecture
 from compiler.own_blocks import as_stored
 from compiler.quant.scheme import load_scheme

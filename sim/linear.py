@@ -109,11 +109,12 @@ def drain(stores: Stores, fields: Fields) -> None:
         lambda data: unpack_parameters(data, words, config, uniform, compact))
     first = fields["accumulator"] + np.arange(rows * blocks)
     sums = stores.accumulator[fields["bank"]][first].reshape(rows, -1)
-    columns = words * config.word_elements
-    if columns > sums.shape[1]:
-        raise ValueError(f"drains {columns} columns of {sums.shape[1]}")
+    begin = fields["begin"] * config.word_elements
+    end = begin + words * config.word_elements
+    if end > sums.shape[1]:
+        raise ValueError(f"drains {end} columns of {sums.shape[1]}")
     scales = stores.scales[fields["scales"] + np.arange(rows)] if fields["token_scale"] else None
-    y = dequantize32(sums[:, :columns], table.zero, table.multiplier, table.bias, table.shift1,
+    y = dequantize32(sums[:, begin:end], table.zero, table.multiplier, table.bias, table.shift1,
                      table.shift2, scales, table.bias_shift, config.sum_bits)
     if fields["mode"] == DrainMode.ARGMAX:
         largest(stores, fields, y)

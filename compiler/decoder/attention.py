@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from compiler.decoder.quantized import AttentionParameters, Rescale
+from compiler.decoder.scaling import value_group
 from hw.config import HardwareConfig
 from hw.fixed import Ints, round_shift
 from hw.golden.dequant import dequantize
@@ -66,7 +67,7 @@ def mix(
     positions, weights, most = len(values), numerators, NUMERATOR_MAX
     if parameters.log2:
         weights, most = log2_weights(numerators), 1 << LOG2_BITS
-    length = hardware.group_max if parameters.mix_shift else positions
+    length = value_group(hardware) if parameters.mix_shift else positions
     total = np.zeros((len(weights), values.shape[1]), np.int64)
     for at in range(0, positions, length):
         part = slice(at, at + length)

@@ -22,7 +22,8 @@ from compiler.image.program import encode_program
 from compiler.image.verify import verify_programs
 from compiler.image.writer import ImageWriter
 from compiler.lower.allocate import OutOfSpaceError
-from compiler.lower.attention import SHARED, Span, cache_regions, empty_cache
+from compiler.lower.attention import SHARED, Span
+from compiler.lower.cache import cache_regions, empty_cache
 from compiler.lower.halves import Halves
 from compiler.lower.passes import (
     Addresses,

@@ -24,6 +24,10 @@ NORM_WEIGHT_BITS = 15
 SHIFT_MAX = 63
 EMBEDDING_SHIFT_MAX = 16
 INT8_MAX = 127
+CACHE_GROUP = 32
+"""Inputs of a weight group of the key-value cache: few, as products wait for whole groups and a
+context is read in whole groups of values, and enough for scales to be a sixteenth of the weights.
+"""
 
 
 def activation_scale(x: Floats) -> float:
@@ -99,10 +103,21 @@ def rescale(factor: float, sum_bound: float, name: str) -> Rescale:
     return Rescale(multiplier=int(made.multiplier[0]), shift1=made.shift1, shift2=made.shift2)
 
 
+def cache_rounds(hardware: HardwareConfig) -> int:
+    """Rounds of a weight group of the key-value cache at most."""
+    return max(1, min(hardware.group_max, CACHE_GROUP) // hardware.word_elements)
+
+
+def value_group(hardware: HardwareConfig) -> int:
+    """Positions of a weight group of the value cache."""
+    return cache_rounds(hardware) * hardware.word_elements
+
+
 def mix_shift(capacity: int, log2: bool, hardware: HardwareConfig) -> int:
     """Smallest shift of each value group's sum for which mixtures of all positions fit."""
     weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
-    groups, shift = -(-capacity // hardware.group_max), 0
-    while groups * ((hardware.group_max * INT8_MAX * weight >> shift) + 1) > hardware.sum_max:
+    length = value_group(hardware)
+    groups, shift = -(-capacity // length), 0
+    while groups * ((length * INT8_MAX * weight >> shift) + 1) > hardware.sum_max:
         shift += 1
     return shift

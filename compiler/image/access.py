@@ -255,7 +255,8 @@ def drain(opcode: Opcode, fields: Fields, config: HardwareConfig) -> list[Access
     """DRAIN; the running maximum of ARGMAX is the engine's own."""
     words, rows, mode = fields["words"], row_count(fields), fields["mode"]
     first = fields["bank"] * config.accumulator_words + fields["accumulator"]
-    used = align(words * config.word_elements, config.lanes) // config.lanes
+    columns = (fields.get("begin", 0) + words) * config.word_elements
+    used = align(columns, config.lanes) // config.lanes
     result = [
         linear_memory(opcode, fields, config),
         Access(Space.ACCUMULATOR, False, first, used, rows, fields["blocks"]),

@@ -180,9 +180,13 @@ class InstructionCheck:
         fields, config = self.fields, self.config
         self.require(fields["mode"] in [mode.value for mode in DrainMode],
                      f"mode {fields['mode']} is unknown")
+        last = fields["begin"] + fields["words"]
         self.require(
-            fields["words"] * config.word_elements <= fields["blocks"] * config.lanes,
-            f"{fields['words']} vector words from {fields['blocks']} column blocks")
+            last * config.word_elements <= fields["blocks"] * config.lanes,
+            f"{last} vector words from {fields['blocks']} column blocks")
+        self.require(fields["begin"] * config.word_elements < config.lanes,
+                     f"its columns begin behind {fields['begin']} vector words, not in the first "
+                     "block")
         rows = row_count(fields)
         self.require(rows == 1 or fields["mode"] != DrainMode.ARGMAX,
                      f"{rows} rows, ARGMAX takes one")

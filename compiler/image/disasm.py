@@ -27,12 +27,12 @@ def region_names(build: Build) -> dict[int, str]:
 def describe(opcode: Opcode, fields: Fields) -> str:
     """Fields that are not the header or the address; modes by name, flags only where set.
 
-    A base or shift of rows that is 0 is left out.
+    A base, shift of rows or first column that is 0 is left out.
     """
     parts = []
     for name, value in fields.items():
         if name in ("wait", "post", "address") or (
-                name in ("base", "row_shift") and not value):
+                name in ("base", "row_shift", "begin") and not value):
             continue
         if name == "base":
             parts.append(f"base={Base(value).name.lower()}")

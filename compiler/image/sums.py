@@ -65,16 +65,22 @@ class SumCheck:
     ) -> None:
         """DRAIN; equal keys have equal parameters. Raises VerifyError where a sum may not fit."""
         first, blocks = fields["accumulator"], fields["blocks"]
+        lanes, before = self.config.lanes, fields["begin"] * self.config.word_elements
         words = self.words[fields["bank"]][first:first + row_count(fields) * blocks]
         rows = words.reshape(-1, blocks)
         rows = rows[:1] if (rows == rows[0]).all() else np.unique(rows, axis=0)
         for row in rows:
-            if (key, row.tobytes()) not in self.drained:
+            if (key, before, row.tobytes()) not in self.drained:
                 for block, number in enumerate(row):
-                    lanes = slice(block * self.config.lanes, (block + 1) * self.config.lanes)
-                    self.check(where, self.ranges[number], parameters.zero[lanes],
-                               parameters.multiplier[lanes])
-                self.drained.add((key, row.tobytes()))
+                    start = max(0, block * lanes - before)
+                    columns = slice(start, (block + 1) * lanes - before)
+                    skipped = start + before - block * lanes
+                    ranges = self.ranges[number]
+                    if len(ranges[0]) > 1:
+                        ranges = ranges[0][skipped:], ranges[1][skipped:]
+                    self.check(where, ranges, parameters.zero[columns],
+                               parameters.multiplier[columns])
+                self.drained.add((key, before, row.tobytes()))
 
     def check(self, where: str, ranges: Ranges, zero: Ints, multiplier: Ints) -> None:
         """The sums of one block; a column with multiplier 0 is 0 whatever its sum."""

@@ -1,4 +1,4 @@
-"""Instructions of attention for one layer and some consecutive tokens, and the cache's layout."""
+"""Instructions of attention for one layer and some consecutive tokens."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.decoder.quantized import AttentionParameters, QuantizedDecoder, Rescale
+from compiler.decoder.scaling import value_group
 from compiler.errors import CompileError
 from compiler.image.layout import pack_factors, pack_uniform
-from compiler.image.weights import WeightFormat, pack_weights
 from compiler.lower.allocate import Allocator, OutOfSpaceError
+from compiler.lower.cache import (
+    CACHE,
+    key_format,
+    key_heads,
+    key_words,
+    positions_max,
+    value_blocks,
+    value_format,
+    value_heads,
+)
 from compiler.lower.context import Context
-from compiler.lower.matmul import BLOCKS_MAX, ROUNDS_MAX
-from hw.config import HardwareConfig
 from hw.isa import Opcode, SimdMode
 
-CACHE = "cache/"
-"""Regions of the key-value cache; all others of a layer are constants."""
 SHARED = "shared/"
 """Regions that all layers share."""
 
@@ -36,64 +42,6 @@ class Span:
         return self.position + self.tokens
 
 
-def key_format(decoder: QuantizedDecoder) -> WeightFormat:
-    """Cache of one head's keys: columns are positions."""
-    config = decoder.hardware
-    rounds = min(decoder.head_words, config.group_max // config.word_elements)
-    if decoder.head_words % rounds:
-        raise CompileError(f"heads of {decoder.head_stride} elements are not whole weight groups "
-                           f"of hardware {config.name} (group_max {config.group_max})")
-    return WeightFormat(config=config, blocks=-(-decoder.capacity // config.lanes),
-                        groups=decoder.head_words // rounds, group_rounds=rounds, weight_bits=8,
-                        has_min=False)
-
-
-def value_format(decoder: QuantizedDecoder) -> WeightFormat:
-    """Cache of the values of one head and one column block: inputs are positions."""
-    config = decoder.hardware
-    rounds = config.group_max // config.word_elements
-    return WeightFormat(config=config, blocks=1, groups=-(-decoder.capacity // config.group_max),
-                        group_rounds=rounds, weight_bits=8, has_min=False)
-
-
-def positions_max(config: HardwareConfig) -> int:
-    """Positions whose scores, and whose values, one instruction can go through."""
-    rounds = max(1, config.group_max // config.word_elements)
-    return min(BLOCKS_MAX * config.lanes, ROUNDS_MAX // rounds * config.group_max)
-
-
-def value_blocks(decoder: QuantizedDecoder) -> list[tuple[int, int]]:
-    """First and end vector word of a head in each of its column blocks."""
-    step = decoder.hardware.lanes // decoder.hardware.word_elements
-    return [(at, min(at + step, decoder.head_words))
-            for at in range(0, decoder.head_words, step)]
-
-
-def cache_regions(decoder: QuantizedDecoder) -> dict[str, WeightFormat]:
-    """Cache regions of one layer, in order."""
-    regions = {}
-    for head in range(decoder.architecture.kv_heads):
-        regions[f"{CACHE}keys.{head}"] = key_format(decoder)
-        for part in range(len(value_blocks(decoder))):
-            regions[f"{CACHE}values.{head}.{part}"] = value_format(decoder)
-    return regions
-
-
-def head_stride(decoder: QuantizedDecoder) -> int:
-    """Lines from a region of a head's cache to that of the next head."""
-    parts = len(value_blocks(decoder))
-    lines = key_format(decoder).port_stride + parts * value_format(decoder).port_stride
-    return lines * decoder.hardware.lane_ports
-
-
-def empty_cache(form: WeightFormat) -> bytes:
-    """A cache region without tokens: int8 zeros with scales of 1."""
-    columns = form.blocks * form.config.lanes
-    inputs = form.groups * form.group_rounds * form.config.word_elements
-    return pack_weights(form, np.zeros((columns, inputs), np.int8),
-                        np.ones((form.groups, columns), np.int16), None)
-
-
 @dataclass(frozen=True)
 class Prepared:
     """Numerators of some rows: first operand word and scale entry."""
@@ -103,9 +51,10 @@ class Prepared:
 
 
 class AttentionStages:
-    """Both halves of attention for a key-value head and a tile of query tokens.
+    """Both halves of attention for some key-value heads and a tile of query tokens.
 
-    scored: the softmax adds up the tokens' importance.
+    scored: the softmax adds up the tokens' importance. Of a single token the rows of heads that
+    share cache regions go together (``unit`` heads, ``asked`` of them with one set of keys).
     """
 
     def __init__(
@@ -117,19 +66,24 @@ class AttentionStages:
         self.config = decoder.hardware
         self.keys, self.values = key_format(self.decoder), value_format(self.decoder)
         self.key_stride, self.value_stride = self.keys.port_stride, self.values.port_stride
-        self.blocks = value_blocks(self.decoder)
+        words = self.decoder.head_words
+        self.blocks = [(w0, min(w1, w0 + words)) for w0, w1 in value_blocks(self.decoder)]
+        self.key_heads, self.value_heads = key_heads(self.decoder), value_heads(self.decoder)
         # With a different ALiBi slope each query head is an instruction of its own.
         group = self.decoder.head_group
-        self.heads = group if self.parameters.slopes is None else 1
-        if self.heads != group:
+        if self.parameters.slopes is not None and group != 1:
             raise CompileError("ALiBi with grouped queries is not supported")
         self.key_blocks = -(-span.end // self.config.lanes)
-        self.groups = -(-span.end // self.config.group_max)
+        self.groups = -(-span.end // value_group(self.config))
         self.score_words = -(-span.end // self.config.word_elements)
         self.rounds = self.groups * self.values.group_rounds
-        tiles = -(-span.tokens // self.most_tokens())
+        self.unit = self.value_heads
+        if span.tokens > 1 or self.most_tokens() == 0:
+            self.unit = 1
+        tiles = -(-span.tokens // self.most_tokens(required=True))
         self.tile = -(-span.tokens // tiles)
-        rows = self.tile * self.heads
+        self.asked = min(self.unit, self.key_heads)
+        rows = self.tile * self.unit * group
         # One run of each store holds what both turns have: two could fail where one fits.
         self.scores = self.turns(self.context.vector, rows * self.score_words)
         self.queries = self.turns(self.context.store,
@@ -151,9 +105,9 @@ class AttentionStages:
         self.context.alphas.free(self.alphas)
         self.context.scales.free(self.scales[0])
 
-    def most_tokens(self) -> int:
-        """Query tokens whose rows the stores hold twice."""
-        config, context = self.config, self.context
+    def most_tokens(self, required: bool = False) -> int:
+        """Query tokens whose rows the stores hold twice; raises CompileError if ``required``."""
+        config, context, heads = self.config, self.context, self.unit * self.decoder.head_group
         if self.span.end > (most := positions_max(config)):
             raise CompileError(f"{self.span.end} positions exceed one instruction of hardware "
                                f"{config.name}, which takes {most}; use a shorter context")
@@ -166,42 +120,21 @@ class AttentionStages:
             "rows of an instruction (tokens_max)": (config.tokens_max, 1),
         }
         for store, (room, need) in per_row.items():
-            if room // (need * self.heads) < 1:
-                raise OutOfSpaceError(store, need * self.heads, room)
-        return min(room // (need * self.heads) for room, need in per_row.values())
+            if required and room < need * heads:
+                raise OutOfSpaceError(store, need * heads, room)
+        return min(room // (need * heads) for room, need in per_row.values())
 
     def prepare(self, head: int, first: int, end: int) -> Prepared:
-        """QUANTIZE, SIMD over the keys, DRAIN of the scores, SOFTMAX."""
-        context, config, words = self.context, self.config, self.decoder.head_words
-        tokens, rows = end - first, (end - first) * self.heads
+        """The scores of a unit that begins with ``head``, and their SOFTMAX."""
+        context, tokens = self.context, end - first
+        heads = self.unit * self.decoder.head_group
         turn, self.turn = self.turn, self.turn ^ 1
-        place = context.places["q.y"]
-        query_scales, scales = self.scales[turn], self.scales[turn] + self.tile * self.heads
-        factors = context.constant(f"{SHARED}factors", functools.partial(
-            pack_factors, np.zeros(words * config.chunks_per_word, np.uint8), config))
-        context.emit(
-            Opcode.QUANTIZE, f"attention.{head}.quantize", factors, rounds=words, tokens=tokens,
-            heads=self.heads, source=place.start + first * place.stride + head * self.heads * words,
-            stride=place.stride, head_stride=words, operands=self.queries[turn],
-            alphas=self.alphas, scales=query_scales, int4=0)
-        context.emit(
-            Opcode.SIMD, f"attention.{head}.scores", f"{CACHE}keys.{head}",
-            port_stride=self.key_stride, mode=int(SimdMode.W8A8), has_min=0, rounds=words,
-            tokens=rows, blocks=self.key_blocks, group_rounds=self.keys.group_rounds, shift=0,
-            operands=self.queries[turn], alphas=0, accumulator=0, bank=context.bank, first=1,
-            plain=1, volatile=1)
-        context.emit(
-            Opcode.DRAIN, f"attention.{head}.scores.dequantize",
-            self.rescale_region(f"score.{head}", self.parameters.score[head]),
-            tokens=tokens, heads=self.heads, blocks=self.key_blocks, words=self.score_words,
-            accumulator=0, bank=context.bank, destination=self.scores[turn],
-            stride=self.heads * self.score_words, head_stride=self.score_words, mode=0, uniform=1,
-                compact=0,
-            fresh=0, column=0, token_scale=1, scales=query_scales)
-        context.bank ^= 1
+        scales = self.scales[turn] + self.tile * heads
+        for asked in range(head, head + self.unit, self.asked):
+            self.score(head, asked, first, end, turn)
         slope = 0 if self.parameters.slopes is None else self.parameters.slopes[head]
         context.emit(
-            Opcode.SOFTMAX, f"attention.{head}.softmax", "", tokens=tokens, heads=self.heads,
+            Opcode.SOFTMAX, f"attention.{head}.softmax", "", tokens=tokens, heads=heads,
             words=self.score_words, source=self.scores[turn], stride=self.score_words,
             operands=self.numerators[turn], rounds=self.rounds, scales=scales,
             position=self.span.position + first, window=self.parameters.window, slope=slope,
@@ -209,29 +142,69 @@ class AttentionStages:
             importance=int(self.scored), fresh=int(self.scored and head == 0), entry=first)
         return Prepared(self.numerators[turn], scales)
 
+    def score(self, head: int, asked: int, first: int, end: int, turn: int) -> None:
+        """QUANTIZE, SIMD over the keys, and a DRAIN of the scores of each head from ``asked`` on.
+
+        head: the first one of the unit, whose rows lie in front.
+        """
+        context, config, words = self.context, self.config, self.decoder.head_words
+        group, tokens = self.decoder.head_group, end - first
+        heads, before = self.asked * group, (asked - head) * group
+        operands, scales = self.queries[turn] + before * words, self.scales[turn] + before
+        place = context.places["q.y"]
+        factors = context.constant(f"{SHARED}factors", functools.partial(
+            pack_factors, np.zeros(words * config.chunks_per_word, np.uint8), config))
+        context.emit(
+            Opcode.QUANTIZE, f"attention.{asked}.quantize", factors, rounds=words, tokens=tokens,
+            heads=heads, source=place.start + first * place.stride + asked * group * words,
+            stride=place.stride, head_stride=words, operands=operands, alphas=self.alphas,
+            scales=scales, int4=0)
+        context.emit(
+            Opcode.SIMD, f"attention.{asked}.scores", f"{CACHE}keys.{asked // self.key_heads}",
+            port_stride=self.key_stride, mode=int(SimdMode.W8A8), has_min=0, rounds=words,
+            tokens=tokens * heads, blocks=self.key_blocks, group_rounds=self.keys.group_rounds,
+            shift=0, operands=operands, alphas=0, accumulator=0, bank=context.bank, first=1,
+            plain=1, volatile=1)
+        stride = self.unit * group * self.score_words
+        for number in range(self.asked):
+            own, row = asked + number, number * group
+            context.emit(
+                Opcode.DRAIN, f"attention.{own}.scores.dequantize",
+                self.rescale_region(f"score.{own}", self.parameters.score[own]),
+                tokens=tokens, heads=group, blocks=self.key_blocks, words=self.score_words,
+                begin=own % self.key_heads * key_words(self.decoder),
+                accumulator=row * self.key_blocks, bank=context.bank,
+                destination=self.scores[turn] + (before + row) * self.score_words, stride=stride,
+                head_stride=self.score_words, mode=0, uniform=1, compact=0, fresh=0, column=0,
+                token_scale=1, scales=scales + row)
+        context.bank ^= 1
+
     def mix(self, head: int, first: int, end: int, prepared: Prepared) -> None:
-        """SIMD over the values and DRAIN into o's input."""
+        """SIMD over the values of a unit, and a DRAIN of each of its heads into o's input."""
         context, words = self.context, self.decoder.head_words
-        tokens, rows = end - first, (end - first) * self.heads
+        group, tokens = self.decoder.head_group, end - first
         place = context.places["attention_output"]
         mode = SimdMode.W8L4 if self.parameters.log2 else SimdMode.W8A8
         for part, (w0, w1) in enumerate(self.blocks):
             context.emit(
-                Opcode.SIMD, f"attention.{head}.mix", f"{CACHE}values.{head}.{part}",
-                port_stride=self.value_stride, mode=int(mode), has_min=0,
-                rounds=self.rounds, tokens=rows, blocks=1, group_rounds=self.values.group_rounds,
+                Opcode.SIMD, f"attention.{head}.mix",
+                f"{CACHE}values.{head // self.value_heads}.{part}",
+                port_stride=self.value_stride, mode=int(mode), has_min=0, rounds=self.rounds,
+                tokens=tokens * self.unit * group, blocks=1, group_rounds=self.values.group_rounds,
                 shift=self.parameters.mix_shift, operands=prepared.operands, alphas=0,
                 accumulator=0, bank=context.bank, first=1, plain=1, volatile=1)
-            context.emit(
-                Opcode.DRAIN, f"attention.{head}.mix.dequantize",
-                self.rescale_region(f"mix.{head}", self.parameters.mix[head]),
-                tokens=tokens, heads=self.heads, blocks=1, words=w1 - w0, accumulator=0,
-                bank=context.bank, stride=place.stride, head_stride=words, mode=0, uniform=1,
-                compact=0,
-                destination=place.start + first * place.stride + head * self.heads * words + w0,
-                fresh=0, column=0, token_scale=1, scales=prepared.scales)
+            for number in range(self.unit):
+                own, row = head + number, number * group
+                context.emit(
+                    Opcode.DRAIN, f"attention.{own}.mix.dequantize",
+                    self.rescale_region(f"mix.{own}", self.parameters.mix[own]),
+                    tokens=tokens, heads=group, blocks=1, words=w1 - w0,
+                    begin=own % self.value_heads * words, accumulator=row, bank=context.bank,
+                    destination=place.start + first * place.stride + own * group * words + w0,
+                    stride=place.stride, head_stride=words, mode=0, uniform=1, compact=0, fresh=0,
+                    column=0, token_scale=1, scales=prepared.scales + row)
             context.bank ^= 1
-        if head == self.decoder.architecture.kv_heads - 1:
+        if head + self.unit == self.decoder.architecture.kv_heads:
             self.fill(first, end)
 
     def fill(self, first: int, end: int) -> None:

@@ -361,10 +361,11 @@ class LayerEmitter:
                                scored=self.parts is not None)
 
     def attention(self, span: Span) -> None:
-        """Scores and softmax of a head run beside the mixture of the head before it."""
+        """Scores and softmax of some heads run beside the mixture of those before them."""
         stages = self.attention_stages(span)
         pending = None
-        for head in range(0 if self.context.dry else self.decoder.architecture.kv_heads):
+        heads = 0 if self.context.dry else self.decoder.architecture.kv_heads
+        for head in range(0, heads, stages.unit):
             for first in range(0, span.tokens, stages.tile):
                 end = min(first + stages.tile, span.tokens)
                 prepared = stages.prepare(head, first, end)

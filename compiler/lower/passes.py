@@ -17,7 +17,8 @@ from compiler.image.program import Task
 from compiler.ir.graph import Graph
 from compiler.ir.matmul import SimdMatmul
 from compiler.ir.ops import Dequantize, Quantize, Tensor
-from compiler.lower.attention import CACHE, SHARED, Span
+from compiler.lower.attention import SHARED, Span
+from compiler.lower.cache import CACHE
 from compiler.lower.context import Place
 from compiler.lower.halves import Halves
 from compiler.lower.layer import ArgmaxEmitter

@@ -71,7 +71,7 @@ class DrainReader(wiring.Component):
         load = self._parameters(m, header.o, in_use, last_leaves)
 
         # A read is issued only when the sums before it leave, so that its own find the way free.
-        reading, wait = Signal(), Signal()
+        reading, wait, place = Signal(), Signal(), Signal.like(rows.word)
         m.d.comb += [
             header.restart.eq(self.starting),
             rows.restart.eq(self.starting),
@@ -80,6 +80,7 @@ class DrainReader(wiring.Component):
             rows.heads.eq(task.heads),
             rows.words.eq(task.words),
             last_leaves.eq(o.valid & o.ready & last),
+            place.eq(rows.word + task.begin),
             wait.eq(rows.first_row & ~(task.uniform & in_use)),
             self.step.eq(reading & Mux(wait, load, ~o.valid | o.ready)),
             o.p.shift1.eq(header.line[0:8]),
@@ -90,8 +91,8 @@ class DrainReader(wiring.Component):
             m.d.sync += reading.eq(1)
         with m.Elif(self.step):
             m.d.sync += [reading.eq(~rows.last), last.eq(rows.last_row)]
-        self._addresses(m, rows)
-        self._offer(m, rows.word)
+        self._addresses(m, rows, place)
+        self._offer(m, place)
         return m
 
     def _parameters(
@@ -129,8 +130,8 @@ class DrainReader(wiring.Component):
             m.d.sync += collected.eq(0)
         return load
 
-    def _addresses(self, m: Module, rows: RowCounter) -> None:
-        """Ask for the sums and the scale of a row with every step."""
+    def _addresses(self, m: Module, rows: RowCounter, place: Value) -> None:
+        """Ask for the sums and the scale of a row with every step; place: word of the columns."""
         task, read, scales = self.task, self.accumulator, self.scale_read
         slot_bits = (self.config.lanes // self.config.word_elements).bit_length() - 1
         address, row = Signal(12), Signal(SCALE_ADDRESS_BITS)
@@ -146,7 +147,7 @@ class DrainReader(wiring.Component):
         with m.Elif(self.step):
             m.d.sync += [address.eq(address + task.blocks), row.eq(row + 1)]
             with m.If(rows.last_row):
-                block = (rows.word + 1) >> slot_bits
+                block = (place + 1) >> slot_bits
                 m.d.sync += [address.eq(task.accumulator + block), row.eq(0)]
 
     def _offer(self, m: Module, word: Value) -> None:

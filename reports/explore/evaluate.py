@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from compiler.lower.attention import positions_max
+from compiler.lower.cache import positions_max
 from compiler.own_blocks import as_stored
 from compiler.structure import structural_decoder
 from hw.errors import LutripError

@@ -16,7 +16,8 @@ from compiler.image.image import Section
 from compiler.image.layout import align
 from compiler.image.program import Task
 from compiler.lower.allocate import OutOfSpaceError
-from compiler.lower.attention import CACHE, SHARED, Span, cache_regions
+from compiler.lower.attention import SHARED, Span
+from compiler.lower.cache import CACHE, cache_regions
 from compiler.lower.passes import (
     COPIES,
     Addresses,

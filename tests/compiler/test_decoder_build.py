@@ -83,8 +83,14 @@ WANTED = {
     "learned positions and log2 softmax": changed(
         architecture={"position": "learned", "position_offset": 2, "kv_heads": 1, "window": 4},
         scheme={"softmax": "log2"}),
+    "keys and values of four heads side by side": changed(
+        architecture={"kv_heads": 4, "head_width": 8}, prompt_tokens=5, new_tokens=4),
+    "values of three heads side by side, not their keys": changed(
+        architecture={"heads": 3, "kv_heads": 3, "head_width": 6}, scheme={"softmax": "log2"},
+        extra=30),
     "heads of more than a column block": changed(
         architecture={"head_width": 48, "heads": 2, "kv_heads": 1, "qk_norm": True}, extra=60),
+    "heads of an odd number of weight groups": changed(architecture={"head_width": 72}),
     "a window of one and outlier channels": changed(
         architecture={"window": 1, "qkv_bias": True, "activation": "mish"}, spread=4,
         scheme={"default": W4A8}),
@@ -114,7 +120,6 @@ def test_cases(name, tmp_path):
     (changed(hardware={"tokens_max": 1}), r"rows of an instruction \(tokens_max\) holds 1"),
     (changed(hardware={"vector_words": 128}, architecture={"head_width": 16, "width": 600}),
      "the residual has 80 words of 128 bits"),
-    (changed(architecture={"head_width": 80}), "heads of 80 elements are not whole weight groups"),
     (changed(architecture={"position": "alibi"}), "ALiBi with grouped queries is not supported"),
     (changed(hardware={"log2_softmax": False}, scheme={"softmax": "log2"}), "no log2 softmax"),
     (changed(hardware={"rowgen": False},

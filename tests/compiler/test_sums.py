@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from compiler.build import compile_graph
-from compiler.decoder.scaling import mix_shift
+from compiler.decoder.scaling import mix_shift, value_group
 from compiler.errors import CompileError, VerifyError
 from compiler.fit_sums import check_scores, fit_sums, lowered
 from compiler.image.layout import DrainParameters
@@ -215,8 +215,8 @@ def test_mixtures_are_shifted_as_little_as_they_can(capacity, log2, bits):
     weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
 
     def most(shift: int) -> int:
-        part = config.group_max * 127 * weight
-        return -(-capacity // config.group_max) * ((part >> shift) + 1)
+        part = value_group(config) * 127 * weight
+        return -(-capacity // value_group(config)) * ((part >> shift) + 1)
 
     assert most(shift) <= config.sum_max
     assert shift == 0 or most(shift - 1) > config.sum_max

@@ -33,7 +33,7 @@ from tests.hw.engines import (
 BASIC = {
     "tokens": 1, "heads": 1, "words": 1, "shift1": 20, "shift2": 14, "bias_shift": 0,
     "token_scale": 1, "mode": DrainMode.VECTOR, "uniform": 0, "compact": 0, "fresh": 1,
-    "column": 0, "ordered": 0,
+    "column": 0, "ordered": 0, "begin": 0,
 }
 HEADER_FIELDS = ("shift1", "shift2", "bias_shift")
 ROWS = 128
@@ -92,7 +92,8 @@ class Device:
         rng, elements, lanes = self.rng, self.config.word_elements, self.config.lanes
         tokens, heads, words = shape["tokens"], shape["heads"], shape["words"]
         rows, columns, wide = tokens * heads, words * elements, shape["mode"] == DrainMode.RESIDUAL
-        blocks = -(-columns // lanes)
+        before = shape["begin"] * elements
+        blocks = -(-(before + columns) // lanes)
         groups = elements if shape["uniform"] else columns
         shared = elements if shape["compact"] else groups
         zero = rng.integers(-(1 << 31), 1 << 31, shared) >> rng.integers(0, 24)
@@ -112,7 +113,7 @@ class Device:
         self.image += parameters(elements, shape, zero, multiplier, bias)
         sums = self.sums[fields["bank"], fields["accumulator"]:][:rows * blocks]
         y = dequantize32(
-            sums.reshape(rows, -1)[:, :columns],
+            sums.reshape(rows, -1)[:, before:before + columns],
             *(np.resize(one, columns) for one in (zero, multiplier, bias)),
             shape["shift1"], shape["shift2"],
             self.scales[fields["scales"]:][:rows] if shape["token_scale"] else None,
@@ -217,6 +218,7 @@ scaling = {
     "words": st.integers(1, 9), "shift1": st.integers(0, 40), "shift2": st.integers(0, 36),
     "bias_shift": st.integers(0, 16), "token_scale": st.integers(0, 1),
     "uniform": st.integers(0, 1), "compact": st.integers(0, 1),
+    "begin": st.integers(0, SMALL.lanes // SMALL.word_elements - 1),
 }
 rows = {
     "tokens": st.integers(1, 4), "heads": st.integers(1, 3),

@@ -261,7 +261,7 @@ def test_without_row_generator(int4: bool) -> None:
     check(WIDE, layer(WIDE, 6, LutMode.GATHER, 2, 2, 3, 1, int4=int4), stall=0.3)
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 1000), rounds=st.integers(1, 5), tokens=st.integers(1, 4),
     blocks=st.integers(1, 5), per_group=st.integers(1, 5), stall=st.sampled_from([0.0, 0.2, 0.6]),

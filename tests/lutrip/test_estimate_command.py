@@ -14,7 +14,8 @@ from compiler.decoder.build import DecoderCompiler
 from compiler.errors import CompileError
 from compiler.frontends.shapes import SHAPES
 from compiler.lower.allocate import OutOfSpaceError
-from compiler.lower.attention import Span, positions_max
+from compiler.lower.attention import Span
+from compiler.lower.cache import positions_max
 from compiler.quant.scheme import load_scheme
 from compiler.structure import structural_decoder
 from hw.errors import ConfigError, LutripError

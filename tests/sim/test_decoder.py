@@ -15,6 +15,7 @@ import pytest
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.generate import generate
 from compiler.decoder.quantize import quantize_decoder
+from compiler.decoder.scaling import value_group
 from compiler.errors import CompileError
 from compiler.frontends import shapes
 from compiler.frontends.load import load_model, load_tokenizer
@@ -208,8 +209,8 @@ def test_decode_cycles_grow_with_context(folder, circuits):
 
     def attention_steps(position):
         """Steps of scores and mixtures: whole blocks of keys, whole groups of values."""
-        blocks, groups = position // TINY.lanes + 1, position // TINY.group_max + 1
-        rounds = blocks * decoder.head_words + groups * TINY.group_max // TINY.word_elements
+        blocks, groups = position // TINY.lanes + 1, position // value_group(TINY) + 1
+        rounds = blocks * decoder.head_words + groups * value_group(TINY) // TINY.word_elements
         return rows * rounds * TINY.chunks_per_word
 
     counted = {place: record.counters["simd_steps_w8a8"] for place, record in records.items()}

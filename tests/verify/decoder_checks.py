@@ -12,7 +12,7 @@ from compiler.decoder.build import DecoderCompiler, load_decoder_build
 from compiler.decoder.golden import GoldenDecoder, KeyValues
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.image.weights import unpack_weights
-from compiler.lower.attention import cache_regions
+from compiler.lower.cache import cache_regions, key_heads, key_words, value_heads
 from hw.fixed import Ints
 from hw.golden.residual import from_pairs
 from hw.isa import LINE_BYTES
@@ -54,19 +54,24 @@ def cached(decoder: QuantizedDecoder, memory: Ints, at: int) -> tuple[Ints, Ints
     """Keys and values of a layer's cache at a byte address: int8 [kv heads, positions, stride]."""
     keys: list[Ints] = []
     values: list[list[Ints]] = []
+    words, stride = decoder.hardware.word_elements, decoder.head_stride
     for name, form in cache_regions(decoder).items():
-        size = decoder.hardware.weight_ports * form.port_stride * LINE_BYTES
+        size = decoder.hardware.lane_ports * form.port_stride * LINE_BYTES
         weights, scales, _ = unpack_weights(form, memory[at:at + size], form.port_stride)
         assert (scales == 1).all()
         at += size
         if "keys" in name:
-            keys.append(weights)
-            values.append([])
+            apart = key_words(decoder) * words
+            keys += [weights[head * apart:][:decoder.capacity]
+                     for head in range(key_heads(decoder))]
         else:
+            if name.endswith(".0"):
+                values.append([])
             values[-1].append(weights)
-    stride = decoder.head_stride
-    return (np.stack(keys)[:, :decoder.capacity],
-            np.stack([np.concatenate(parts)[:stride].T[:decoder.capacity] for parts in values]))
+    beside = [np.concatenate(parts) for parts in values]
+    return np.stack(keys), np.stack([
+        columns[head * stride:][:stride].T[:decoder.capacity]
+        for columns in beside for head in range(value_heads(decoder))])
 
 
 def token_line(memory: Ints, slot: int) -> tuple[int, int]:
@@ -105,7 +110,7 @@ def check_machine(
             assert np.array_equal(residual[:, :width], expected), item["name"]
             assert not residual[:, width:].any(), item["name"]
     assert chosen == golden.chosen
-    size = sum(decoder.hardware.weight_ports * form.port_stride * LINE_BYTES
+    size = sum(decoder.hardware.lane_ports * form.port_stride * LINE_BYTES
                for form in cache_regions(decoder).values())
     for layer in range(decoder.architecture.layers):
         keys, values = cached(decoder, machine.memory, parts["cache"] + layer * size)

@@ -21,6 +21,7 @@ from hw.config import HardwareConfig
 from hw.errors import ConfigError
 from hw.presets import load_hardware
 from sim.records import MemoryModel
+from tests.sim.shared_ports import SHARED
 
 TINY = load_hardware("tiny")
 ACTIVATIONS = tuple(FUNCTIONS)
@@ -258,8 +259,8 @@ def random_hardware(rng: random.Random) -> HardwareConfig:
 
 
 def hardware_pool(seed: int, size: int) -> tuple[HardwareConfig, ...]:
-    """The tiny hardware and ``size - 1`` random sizes, always the same for a seed."""
+    """Two tiny sizes, the second with shared ports, and random ones; the same for a seed."""
     rng = random.Random(seed)
-    made = [TINY, *(random_hardware(rng) for _ in range(size - 1))]
+    made = [TINY, SHARED, *(random_hardware(rng) for _ in range(size - 2))]
     return tuple(dataclasses.replace(config, name=f"pool{number}")
                  for number, config in enumerate(made))
