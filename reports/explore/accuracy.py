@@ -71,8 +71,8 @@ class Sensitivities:
 
     layers: of the model. losses: by `scheme_key` and linear, nats a token of each layer. whole: by
     `map_key`, perplexity over float, and which row of which file says so. rounded: by bits of
-    computed rows, nats that rounding them adds, the `map_key` of the scheme where that was
-    measured, and where it says so.
+    computed rows and the `map_key` of a scheme, nats that rounding them adds to it, and where it
+    says so; of a scheme that is not there the first one's.
     """
 
     model: str
@@ -80,7 +80,7 @@ class Sensitivities:
     command: str
     losses: Mapping[str, Mapping[str, tuple[float, ...]]]
     whole: Mapping[str, tuple[float, str]]
-    rounded: Mapping[int, tuple[float, str, str]]
+    rounded: Mapping[int, Mapping[str, tuple[float, str]]]
 
     def loss(self, scheme: SchemeMap, row_bits: int = EXACT_ROW_BITS) -> Loss:
         """Loss of a scheme; raises UnknownSchemeError, ConfigError in one line.
@@ -94,8 +94,9 @@ class Sensitivities:
             raise UnknownSchemeError(
                 f"rows of {row_bits} bits were not measured on {self.model}; use a row_bits of "
                 f"{', '.join(map(str, sorted(self.rounded)))} or {EXACT_ROW_BITS}")
-        exact, (nats, key, source) = self.exact(scheme), known
-        if map_key(scheme) == key:
+        exact, key = self.exact(scheme), map_key(scheme)
+        nats, source = known.get(key, next(iter(known.values())))
+        if key in known:
             return Loss(nats=exact.nats + nats, provenance=exact.provenance, source=source)
         return Loss(nats=exact.nats + nats, provenance="predicted",
                     source=f"{exact.source}, and {source}")
@@ -133,12 +134,14 @@ def sensitivities_of(value: Mapping[str, Any], more: Mapping[str, Any] | None = 
                      ) -> Sensitivities:
     """From a file's values, and a second file's schemes."""
     rows = [*value["schemes"], *(more["schemes"] if more else ())]
+    rounded: dict[int, dict[str, tuple[float, str]]] = {}
+    for row in value.get("rounded", ()):
+        rounded.setdefault(row["row_bits"], {})[row["key"]] = row["nats"], row["source"]
     return Sensitivities(
         model=value["model"], layers=value["layers"], command=value["command"],
         losses={row["key"]: {linear: tuple(losses) for linear, losses in row["losses"].items()}
                 for row in rows},
         whole={row["key"]: (row["perplexity_ratio"], row["source"]) for row in value["whole"]},
-        rounded={row["row_bits"]: (row["nats"], row["key"], row["source"])
-                 for row in value.get("rounded", ())})
+        rounded=rounded)
 
 

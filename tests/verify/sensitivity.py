@@ -27,8 +27,8 @@ GROUPS = (("simd-w4a8", "rowgen-2bit", "rowgen-3bit", "rowgen-4bit"),
           ("lut2d-int4-c16", "lut2d-int4"), ("lut2d-int4-v4",), ("lut2d-int4-v1",))
 """Schemes that are measured side by side, each group with one vector length."""
 ACCURACY = Path("docs/measured/accuracy.json")
-ROUNDED = "rowgen-2bit"
-"""Scheme on which narrower rows were measured."""
+ROUNDED = ("rowgen-2bit", "rowgen-1.5bit")
+"""Schemes on which narrower rows were measured; the first stands for others."""
 
 
 def whole_models() -> list[dict[str, Any]]:
@@ -43,13 +43,16 @@ def whole_models() -> list[dict[str, Any]]:
 
 def rounded_rows() -> list[dict[str, Any]]:
     """What rounding computed rows adds, from the rows of ``ROUNDED`` on narrower hardware."""
-    rows = json.loads(ACCURACY.read_text())["rows"]
-    exact = math.log1p(rows[ROUNDED]["relative"])
-    found = {name: re.fullmatch(f"{ROUNDED}, rows of (\\d+) bits", name) for name in rows}
-    return [{"row_bits": int(match[1]), "key": map_key(load_scheme(ROUNDED)),
-             "nats": math.log1p(rows[name]["relative"]) - exact,
-             "source": f"{ACCURACY}, row {name}"}
-            for name, match in found.items() if match and "relative" in rows[name]]
+    rows, found = json.loads(ACCURACY.read_text())["rows"], []
+    for scheme in ROUNDED:
+        for name, row in rows.items():
+            match = re.fullmatch(f"{re.escape(scheme)}, rows of (\\d+) bits", name)
+            if match and "relative" in row:
+                exact = math.log1p(rows[scheme]["relative"])
+                found.append({"row_bits": int(match[1]), "key": map_key(load_scheme(scheme)),
+                              "nats": math.log1p(row["relative"]) - exact,
+                              "source": f"{ACCURACY}, row {name}"})
+    return found
 
 
 def main() -> None:

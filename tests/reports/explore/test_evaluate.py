@@ -136,10 +136,11 @@ def table(**whole: float) -> Sensitivities:
         part = load_scheme(name).default
         return {"name": name, "key": scheme_key(part),
                 "losses": {linear: [loss, 2 * loss] for linear in linears}}
-    rounded = {"row_bits": 12, "key": map_key(load_scheme("rowgen-2bit")), "nats": 0.5,
-               "source": "narrow row"}
+    rounded = [{"row_bits": 12, "key": map_key(load_scheme(name)), "nats": nats, "source": source}
+               for name, nats, source in (("rowgen-2bit", 0.5, "narrow row"),
+                                          ("rowgen-1.5bit", 0.25, "another row"))]
     return sensitivities_of({
-        "rounded": [rounded],
+        "rounded": rounded,
         "model": "m", "layers": 2, "command": "made up",
         "schemes": [row("rowgen-2bit", 0.5), row("simd-w4a8", 0.01)],
         "whole": [{"key": map_key(load_scheme(name)), "perplexity_ratio": ratio, "source": "row"}
@@ -161,11 +162,14 @@ def test_losses_add_up_over_linears_and_layers(tmp_path):
 
 
 def test_rounded_rows_lose_more():
-    known = table(**{"rowgen-2bit": 2.0})
+    known = table(**{"rowgen-2bit": 2.0, "rowgen-1.5bit": 3.0})
     rows, multipliers = load_scheme("rowgen-2bit"), load_scheme("simd-w4a8")
     found = known.loss(rows, 12)
     assert found.nats == pytest.approx(math.log(2) + 0.5)
     assert (found.provenance, found.source) == ("measured", "narrow row")
+    other = known.loss(load_scheme("rowgen-1.5bit"), 12)
+    assert other.nats == pytest.approx(math.log(3) + 0.25)
+    assert (other.provenance, other.source) == ("measured", "another row")
     mix = dataclasses.replace(multipliers, layers={"down": rows.default})
     predicted = known.loss(mix, 12)
     assert predicted.nats == pytest.approx(known.loss(mix).nats + 0.5)
