@@ -55,10 +55,12 @@ class AuxPort(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         early_opcodes = {opcode.name.lower(): opcode for opcode in EARLY_READS}
-        queues = dict.fromkeys(
-            ENGINE_OF[early_opcodes[name]] for name in self.clients if name in early_opcodes)
+        first: dict[Engine, str] = {}
+        for name in self.clients:
+            if name in early_opcodes:
+                first.setdefault(ENGINE_OF[early_opcodes[name]], name)
         direct = [number for number, name in enumerate(self.clients) if name not in early_opcodes]
-        m.submodules.mux = mux = ReadMux(self.config, len(direct) + len(queues))
+        m.submodules.mux = mux = ReadMux(self.config, len(direct) + len(first))
         connect(m, mux.command, flipped(self.command))
         connect(m, flipped(self.data), mux.data)
         for place, number in enumerate(direct):
@@ -70,7 +72,7 @@ class AuxPort(wiring.Component):
         waited = Signal(len(Engine))
         m.d.sync += waited.eq(self.waiting)
         readers = {}
-        for place, queue in enumerate(queues, len(direct)):
+        for place, queue in enumerate(first, len(direct)):
             reader = readers[queue] = module("early_read", EarlyRead(self.config))
             m.submodules[f"early_{queue.name.lower()}"] = reader
             connect(m, reader.command, mux.commands[place])
@@ -78,17 +80,20 @@ class AuxPort(wiring.Component):
         for number, name in enumerate(self.clients):
             if name not in early_opcodes:
                 continue
-            opcode = early_opcodes[name]
-            reader, asked, words = (
-                readers[ENGINE_OF[opcode]], self.commands[number], self.words[number])
+            queue = ENGINE_OF[early_opcodes[name]]
+            reader, asked, words = readers[queue], self.commands[number], self.words[number]
             m.d.comb += words.payload.eq(reader.words.payload)
-            with m.If(self.opcodes[ENGINE_OF[opcode]] == opcode):
+            if first[queue] == name:
+                # A command that nobody gives may be any: no choice for a queue of one engine.
+                m.d.comb += reader.asked.payload.eq(asked.payload)
+            with m.If(self.opcodes[queue] == early_opcodes[name]):
                 m.d.comb += [
-                    reader.ahead.eq(waited[ENGINE_OF[opcode]]),
+                    reader.ahead.eq(waited[queue]),
                     reader.asked.valid.eq(asked.valid),
-                    reader.asked.payload.eq(asked.payload),
                     asked.ready.eq(reader.asked.ready),
                     words.valid.eq(reader.words.valid),
                     reader.words.ready.eq(words.ready),
                 ]
+                if first[queue] != name:
+                    m.d.comb += reader.asked.payload.eq(asked.payload)
         return m

@@ -194,9 +194,10 @@ def steady(port: Ints, number: int, warm: int, words: int) -> bool:
     """Whether the words of ``number`` equal parts go as all that follow.
 
     Those that waited in the queue before the instruction started, and bursts that were sent for
-    their room, are gone.
+    their room, are gone. Never with refresh: what it costs a few parts is not what it costs all.
     """
-    return bool(number >= warm and number * words >= port[DEPTH] + port[BEATS])
+    return bool(port[REFRESH] == 0 and number >= warm
+                and number * words >= port[DEPTH] + port[BEATS])
 
 
 @compiled

@@ -22,8 +22,16 @@ from sim.estimate.state import fresh_state
 from sim.estimate.timeline import PORTS, STEP_FIELDS, run_program
 from sim.records import MemoryModel
 
+ENDS = 5
+"""Iterations of a loop whose ends are kept."""
 WHOLE = 1 << 12
 """More iterations than a LOOP can have."""
+
+
+def alike_of(period: int, ran: int) -> int:
+    """Last iterations of a loop that stand for those left out; where they do not repeat, all whose
+    ends are known, as refresh comes at a different place of each."""
+    return period or max(1, min(ENDS - 1, ran - 1))
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,10 @@ class Timeline:
         for place, (iterations, ran, period, *_) in zip(places, self.loops, strict=True):
             length = int(self.rows[place, row_of.WORDS])
             body = np.flatnonzero((self.index > place) & (self.index <= place + length))
-            rest, period = int(iterations - ran), max(2, int(period))
-            for number in range(period):
+            rest, alike = int(iterations - ran), alike_of(int(period), int(ran))
+            for number in range(alike):
                 last = len(body) - number * length
-                result[body[max(0, last - length):last]] += (rest + period - 1 - number) // period
+                result[body[last - length:last]] += (rest + alike - 1 - number) // alike
         return result
 
 
@@ -99,7 +107,7 @@ class Circuit:
         bodies = rows[rows[:, row_of.OPCODE] == Opcode.LOOP, row_of.WORDS]
         count = executed - len(bodies) - 1
         for body, (iterations, ran, period, *ends) in zip(bodies, loops[:-1].tolist(), strict=True):
-            alike = period or max(1, min(2, ran - 1))
+            alike = alike_of(period, ran)
             cycles += (iterations - ran) * (ends[-1] - ends[-1 - alike]) // alike
             count -= int(body) * (min(iterations, most) - ran)
         return Timeline(int(cycles), rows, index[:count], steps[:count], loops[:-1])

@@ -69,6 +69,19 @@ class Reads:
         return [int(port.take(*self.arguments, ready)) for _ in range(words)]
 
 
+def test_waiting_words() -> None:
+    """A start finds words that came before it; those behind them have room as these are taken."""
+    reads, queue = Reads(), np.zeros(early.QUEUE_FIELDS, np.int64)
+    words = early.EARLY_WORDS
+    reads.command(0, 0, words + 1)
+    early.enter(queue, *reads.arguments, words)
+    arguments = queue, *reads.arguments
+    assert early.peek(*arguments) == LATENCY + 4 + early.QUEUE_CYCLES
+    assert early.take_all(*arguments, 500, words) == 500 + words - 1
+    assert early.take(*arguments, 0) == 500 + words
+    assert queue[early.ENTRIES] == 501
+
+
 def row(**columns: int) -> np.ndarray:
     """A row of named columns."""
     made = np.zeros(row_of.ROW_FIELDS, np.int64)
@@ -252,7 +265,8 @@ def test_against_rtl(
     jobs = [Job(program_address=item.program_address, expected={}) for item in build.passes]
     errors = []
     for memory in (MemoryModel(), MemoryModel(latency_cycles=25, bytes_per_cycle=5.0,
-                                              outstanding=4, row_miss_cycles=5)):
+                                              outstanding=4, row_miss_cycles=5),
+                   MemoryModel(latency_cycles=40, refresh_interval_cycles=300, refresh_cycles=40)):
         results = simulate_passes(
             circuit(hardware, circuits), hardware, tmp_path / IMAGE_FILE, jobs, tmp_path / "run",
             memory=memory, build_dir=circuits / "sim")
@@ -288,8 +302,8 @@ def stored_pass(
     ("smollm2-135m", "rowgen-3bit", "sim"), ("qwen3-1.7b", "rowgen-2bit", "u280"),
     ("qwen3-1.7b", "rowgen-2bit", "v80")])
 def test_some_iterations_stand_for_the_loop(shape: str, scheme: str, hardware: str) -> None:
-    """Iterations repeat in twos or threes where prefetched weights run ahead; cycles of the path
-    are all there.
+    """Iterations differ by where refresh comes, and by how far prefetched weights run ahead; cycles
+    of the path are all there.
     """
     config = load_hardware(hardware)
     planner = Planner(structural_decoder(
@@ -299,12 +313,12 @@ def test_some_iterations_stand_for_the_loop(shape: str, scheme: str, hardware: s
     machine_of = Circuit.of(config, memory.at(config))
     whole = machine_of.run(item.rows, item.place)
     some = machine_of.run(item.rows, item.place, ITERATIONS)
-    assert len(some.index) < len(whole.index) / 3
-    assert some.cycles == pytest.approx(whole.cycles, rel=0.0005)
+    assert len(some.index) < len(whole.index) / 2
+    assert some.cycles == pytest.approx(whole.cycles, rel=0.001)
     for timeline in (some, whole):
         path = path_sums(item, timeline)
         assert path.min() >= 0
-        assert path.sum() == pytest.approx(timeline.cycles, rel=0.0005)
+        assert path.sum() == pytest.approx(timeline.cycles, rel=0.001)
 
 
 def test_repeats_and_names() -> None:
