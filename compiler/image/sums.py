@@ -65,7 +65,7 @@ class SumCheck:
     ) -> None:
         """DRAIN; equal keys have equal parameters. Raises VerifyError where a sum may not fit."""
         first, blocks = fields["accumulator"], fields["blocks"]
-        lanes, before = self.config.lanes, fields["begin"] * self.config.word_elements
+        lanes, before = self.config.lanes, fields.get("begin", 0) * self.config.word_elements
         words = self.words[fields["bank"]][first:first + row_count(fields) * blocks]
         rows = words.reshape(-1, blocks)
         rows = rows[:1] if (rows == rows[0]).all() else np.unique(rows, axis=0)

@@ -15,7 +15,7 @@ from sim.estimate import machine as of
 from sim.estimate import port as at
 from sim.estimate import rows as row_of
 from sim.estimate.jit import compiled
-from sim.estimate.port import left_out, paced, skip, steady, take_all
+from sim.estimate.port import left_out, skip, steady, take_all
 
 REGION_CYCLES = ROUND_BITS + 4
 """From a SIMD instruction to its region: the division of its rounds, two products."""
@@ -30,8 +30,6 @@ it is taken; bursts and groups fall together again within a window of 16, as bot
 and bursts powers of two."""
 ROUNDS_WARM, ROUNDS_WINDOW = 4, 8
 """The same for rounds, which are longer."""
-PACED = -1
-"""In place of the part from which a pace is taken: it was."""
 READ_FREE, PRESENT_FREE = 0, 1
 """State of the prefetch: from when on it looks at the next instruction, and can hold its region."""
 
@@ -106,18 +104,16 @@ def lut(
         words = machine[of.RECORDS] * record
         if mark == 0 and steady(port, number, ROUNDS_WARM, words):
             mark, marked, answer = number, begin, port[at.LAST_ANSWER]
-        elif mark > 0 and machine[of.EXACT] == 0 and paced(
-                port, number - mark, ROUNDS_WINDOW, begin - marked):
-            parts, mark = number - mark, PACED
-            windows = left_out(number, rounds, words, parts)
+        elif mark != 0 and number == mark + ROUNDS_WINDOW and machine[of.EXACT] == 0:
+            windows = left_out(number, rounds, words, ROUNDS_WINDOW)
             cycles = skip(port, offered, taken, answered, windows,
-                          0 if gather else words * parts, begin - marked,
+                          0 if gather else words * ROUNDS_WINDOW, begin - marked,
                           port[at.LAST_ANSWER] - answer)
-            waited += cycles - windows * parts * length
+            waited += cycles - windows * ROUNDS_WINDOW * length
             begin, issued, send = begin + cycles, issued + cycles, send + cycles
             frees = (frees[0] + cycles, frees[1] + cycles, frees[2] + cycles, frees[3] + cycles)
-            memory += windows * parts * machine[of.RECORDS] * row[row_of.LIMIT]
-            number += windows * parts
+            memory += windows * ROUNDS_WINDOW * machine[of.RECORDS] * row[row_of.LIMIT]
+            number += windows * ROUNDS_WINDOW
     complete = begin + last_step + machine[of.LUT_DRAIN]
     if gather:
         state[PRESENT_FREE] = complete
@@ -143,16 +139,14 @@ def simd(
         free_before, free = free, begin + last_chunk + 2
         if mark == 0 and steady(port, number, WARM, row[row_of.WORDS]):
             mark, marked, answer = number, begin, port[at.LAST_ANSWER]
-        elif mark > 0 and machine[of.EXACT] == 0 and paced(
-                port, number - mark, WINDOW, begin - marked):
-            parts, mark = number - mark, PACED
-            windows = left_out(number, groups, row[row_of.WORDS], parts)
-            cycles = skip(port, offered, taken, answered, windows, row[row_of.WORDS] * parts,
+        elif mark != 0 and number == mark + WINDOW and machine[of.EXACT] == 0:
+            windows = left_out(number, groups, row[row_of.WORDS], WINDOW)
+            cycles = skip(port, offered, taken, answered, windows, row[row_of.WORDS] * WINDOW,
                           begin - marked, port[at.LAST_ANSWER] - answer)
-            waited += cycles - windows * parts * length
+            waited += cycles - windows * WINDOW * length
             begin, issued = begin + cycles, issued + cycles
             free_before, free = free_before + cycles, free + cycles
-            number += windows * parts
+            number += windows * WINDOW
     return issued - 1 + machine[of.SIMD_DRAIN], waited
 
 
@@ -176,13 +170,11 @@ def search(
         begin = swapped = following
         if mark == 0 and steady(port, number, ROUNDS_WARM, codes):
             mark, marked, answer = number, begin, port[at.LAST_ANSWER]
-        elif mark > 0 and machine[of.EXACT] == 0 and paced(
-                port, number - mark, ROUNDS_WINDOW, begin - marked):
-            parts, mark = number - mark, PACED
-            windows = left_out(number, rounds, codes, parts)
-            cycles = skip(port, offered, taken, answered, windows, codes * parts,
+        elif mark != 0 and number == mark + ROUNDS_WINDOW and machine[of.EXACT] == 0:
+            windows = left_out(number, rounds, codes, ROUNDS_WINDOW)
+            cycles = skip(port, offered, taken, answered, windows, codes * ROUNDS_WINDOW,
                           begin - marked, port[at.LAST_ANSWER] - answer)
-            waited += cycles - windows * parts * tokens
+            waited += cycles - windows * ROUNDS_WINDOW * tokens
             begin, swapped = begin + cycles, swapped + cycles
-            number += windows * parts
+            number += windows * ROUNDS_WINDOW
     return begin + tokens - 1 + machine[of.SEARCH] + 2, waited

@@ -26,8 +26,6 @@ PORT_FIELDS = 28
 BURST_RING = 2 * OUTSTANDING_MAX
 BEFORE = -(1 << 40)
 """A cycle before all others."""
-INTERVALS = 8
-"""Refreshes of which a pace is taken: one more or less among the parts counts little."""
 MEMORY_CYCLES = 3
 """From the memory's answer to the offered word: its output register, two of the queue."""
 
@@ -198,16 +196,6 @@ def steady(port: Ints, number: int, warm: int, words: int) -> bool:
     """
     return bool(port[REFRESH] == 0 and number >= warm
                 and number * words >= port[DEPTH] + port[BEATS])
-
-
-@compiled
-def paced(port: Ints, parts: int, window: int, cycles: int) -> bool:
-    """Whether the last ``parts`` of an instruction, in so many cycles, are like those that follow.
-
-    They are whole windows, and as many refreshes fell among them as will among others.
-    """
-    return bool(parts > 0 and parts % window == 0 and
-                cycles >= INTERVALS * port[REFRESH_INTERVAL])
 
 
 @compiled

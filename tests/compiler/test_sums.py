@@ -186,6 +186,25 @@ def test_ranges_of_instructions_add_up():
         drained(check, -524_289, 1)
 
 
+@pytest.mark.parametrize("begin", range(TINY.lanes // TINY.word_elements))
+def test_drains_prove_the_columns_that_they_take(begin):
+    """Of two blocks only the last columns reach beyond the accumulator."""
+    check = SumCheck(narrow(20))
+    high = np.where(np.arange(2 * TINY.lanes) < 7 * TINY.word_elements, 0, 600_000)
+    check.add("wide", (0 * high, high),
+              {"tokens": 1, "blocks": 2, "accumulator": 0, "bank": 0, "first": 1})
+
+    def drain(count: int) -> None:
+        part = np.ones(count * TINY.word_elements, np.int32)
+        check.drain("here", ("drain", count), DrainParameters(
+            zero=0 * part, multiplier=part, bias=part, shift1=0, shift2=0, bias_shift=0),
+            {"tokens": 1, "heads": 1, "blocks": 2, "accumulator": 0, "bank": 0, "begin": begin})
+
+    drain(7 - begin)
+    with pytest.raises(VerifyError, match=r"^here: sums reach 600000, more than the 20-bit"):
+        drain(8 - begin)
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), length=st.sampled_from([1, 2, 4]))
 def test_bounds_of_computed_rows_are_reached(seed, length):
