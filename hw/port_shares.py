@@ -33,13 +33,14 @@ class PortShare:
 def port_shares(config: HardwareConfig) -> list[PortShare]:
     """Shares of all weight ports, in order.
 
-    Each port brings whole records of its lanes. With ports that two lanes share, a lane's own port
-    brings indices only; the shared one brings the rows of both, and a third of the words of their
-    column blocks, rounded down, which makes both kinds about equally long.
+    Each port brings whole records of its lanes. With ports that two lanes share, the shared one
+    brings a third of the words of their column blocks, rounded down, and the rows of both where
+    that leaves more to their own ports: so both kinds are about equally long.
     """
     words, per_port = block_words(config), config.positions_per_port
     taken = words // 3 if config.shared_ports else 0
-    own = [PortShare(port * per_port, per_port, not taken, range(words - taken))
+    with_rows = taken > 0 and words - taken > 2 * taken
+    own = [PortShare(port * per_port, per_port, not with_rows, range(words - taken))
            for port in range(config.lane_ports)]
-    return own + [PortShare(2 * port, 2, True, range(words - taken, words))
+    return own + [PortShare(2 * port, 2, with_rows, range(words - taken, words))
                   for port in range(config.shared_ports)]

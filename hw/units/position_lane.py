@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import HardwareConfig, bits_for
+from hw.port_shares import port_shares
 from hw.units import lookup_layouts as layouts
 from hw.units.copy_lanes import CopyLanes
 from hw.units.index_buffer import IndexBuffer
@@ -80,9 +81,10 @@ class PositionLane(wiring.Component):
         fill(index_buffer.write, self.write, self.selected)
         if config.shared_ports:
             fill(index_buffer.shared_write, self.shared_write, self.shared_selected)
-            fill(table_buffer.write, self.shared_write, self.shared_selected)
-        else:
+        if port_shares(config)[0].table:
             fill(table_buffer.write, self.write, self.selected)
+        else:
+            fill(table_buffer.write, self.shared_write, self.shared_selected)
 
         operand_bits = config.vector_length * 8
         m.d.sync += self.step_next.eq(self.step)

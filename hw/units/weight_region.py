@@ -97,7 +97,7 @@ class WeightRegion(wiring.Component):
             with m.State("IDLE"):
                 if config.shared_ports:
                     # No GATHER. What a lane's own port does not bring comes through the shared one.
-                    own_words = port_shares(config)[0].low_words(lut.blocks)
+                    own_words = port_shares(config)[0].record_words(lut.table_words, lut.blocks)
                     m.d.sync += [
                         words.eq(lut.rounds * own_words),
                         shared.eq(Mux(lookup, lut.rounds * (lut.record_words - own_words), 0)),

@@ -93,13 +93,16 @@ def pack_records(
             index += fill(low_first(indices[position] >> 4, bits), word)
         return fill(table, word), index
 
-    def own_words(index: bytes) -> tuple[bytes, bytes]:
-        """The first words of each block, for a lane's own port, and the last, for a shared one."""
+    def shares(table: bytes, index: bytes) -> tuple[bytes, bytes]:
+        """A lane's own port has the first words of each block, a shared one the last; the rows
+        come with the kind that would have less without them, or else with the lanes' own.
+        """
         block = config.lanes * config.index_low_bits // config.port_bits
         words = [index[start:start + word] for start in range(0, len(index), word)]
         last = block - block // 3
-        return (b"".join(w for n, w in enumerate(words) if n % block < last),
-                b"".join(w for n, w in enumerate(words) if n % block >= last))
+        own = b"".join(w for n, w in enumerate(words) if n % block < last)
+        shared = b"".join(w for n, w in enumerate(words) if n % block >= last)
+        return (own, table + shared) if last > 2 * (block - last) else (table + own, shared)
 
     ports = []
     if config.shared_ports:
@@ -109,8 +112,7 @@ def pack_records(
             for first in range(0, positions, config.positions):
                 for lane in lanes:
                     table, index = record(first + lane)
-                    own, shared = own_words(index)
-                    region += own if len(lanes) == 1 else table + shared
+                    region += shares(table, index)[len(lanes) - 1]
             ports.append(fill(region, LINE_BYTES))
         longest = max(len(region) for region in ports)
         ports = [region.ljust(longest, b"\0") for region in ports]
