@@ -30,7 +30,8 @@ WHOLE = 1 << 12
 
 def alike_of(period: int, ran: int) -> int:
     """Last iterations of a loop that stand for those left out; where they do not repeat, all whose
-    ends are known, as refresh comes at a different place of each."""
+    ends are known, as refresh comes at a different place of each.
+    """
     return period or max(1, min(ENDS - 1, ran - 1))
 
 
