@@ -16,6 +16,7 @@ from hw.config import EXACT_ROW_BITS, HardwareConfig, bits_for
 from hw.golden.hadamard import LENGTH_BITS_MAX
 from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
+from hw.interfaces import ADDRESS_BITS, COUNT_BITS
 from hw.memory.early_read import EARLY_WORDS
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
@@ -353,6 +354,8 @@ COMPONENTS: dict[str, Component] = {
     "aux port sharing": Component(
         path="aux", without=("early_read",), lut=("aux client",), ff=PER_UNIT,
         memories=lambda c: [(Memory(27, 15), 1)],
+        # NORM and ROPE share a queue.
+        choices=lambda c: [(ADDRESS_BITS + COUNT_BITS, 1 + c.simd)],
     ),
     "early reads": Component(
         path="early_read", count=lambda c: 3 + c.simd, lut=PER_UNIT, ff=PER_UNIT,

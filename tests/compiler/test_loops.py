@@ -240,6 +240,8 @@ def test_attention_passes(log2):
     ({"SOFTMAX": {"rounds": 15}}, r"16 words of scores for 15 rounds$"),
     ({"SOFTMAX": {"scales": 255}}, r"scales words up to 257 of 256$"),
     ({"SIMD": {"volatile": 0}}, r"may be read ahead, but lies in a section that is written$"),
+    ({"DRAIN": {"address": CACHE // LINE_BYTES}},
+     r"may be read ahead, but lies in a section that is written$"),
     ({"SIMD": {"plain": 0}}, r"reads alphas word 0, which nothing wrote$"),
     ({"DRAIN": {"scales": 1}}, r"reads scales word 2, which nothing wrote$"),
     ({"DRAIN": {"destination": 8, "wait": 0}}, r"deadlock|nothing takes|overlap"),
