@@ -139,7 +139,7 @@ def spread(port: Ints, offered: Ints, first: int, words: int, credit: int) -> tu
         answer = max(answer, first + ((word + 1) * period - credit + rate - 1) // rate)
         if refresh != 0:
             if answer >= epoch + interval:
-                epoch = answer - answer % interval
+                epoch += (answer - epoch) // interval * interval
             blocked = max(0, epoch + refresh - answer)
             answer += blocked
             first += blocked

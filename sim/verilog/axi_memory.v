@@ -12,7 +12,7 @@
 // rate_cycles (a port moves rate_words words in rate_cycles cycles at most), row_shift and row_miss
 // (a read burst that neither follows the one before it nor lies in its row of 2**row_shift words
 // begins row_miss cycles behind it), refresh_interval and refresh (no port moves a word in the first
-// refresh cycles of every refresh_interval; 0 is never).
+// refresh cycles of every refresh_interval, counted from the start of each program; 0 is never).
 
 module axi_memory #(
     parameter WORD_BITS = 256,
@@ -86,7 +86,8 @@ module axi_memory #(
     end
 
     always @(posedge clk) now <= rst ? 32'd0 : now + 32'd1;
-    always @(posedge clk) phase <= rst | (phase + 32'd1 >= refresh_interval) ? 32'd0 : phase + 32'd1;
+    always @(posedge clk)
+        phase <= ~tb.active | (phase + 32'd1 >= refresh_interval) ? 32'd0 : phase + 32'd1;
     wire refreshing = (refresh_interval != 0) & (phase < refresh);
 
     // Bursts whose data is awaited, and answers that are due.
