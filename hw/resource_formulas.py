@@ -18,6 +18,7 @@ from hw.golden.importance import ORDER_ENTRIES
 from hw.golden.packing import WEIGHT_BITS
 from hw.interfaces import ADDRESS_BITS, COUNT_BITS
 from hw.memory.early_read import EARLY_WORDS
+from hw.port_shares import port_shares
 from hw.register_map import WORK
 from hw.resource_blocks import Memory
 from hw.resource_sizes import (
@@ -54,6 +55,16 @@ def _zero(c: HardwareConfig) -> float:
     return 0
 
 
+def _odd_ports(c: HardwareConfig) -> int:
+    """Odd port numbers from 3 on: a product with a stride each; even ones are shifts of these."""
+    return max(0, c.weight_ports // 2 - 1)
+
+
+def _own_part_product(c: HardwareConfig) -> int:
+    """Blocks times the words of a block that a lane's own port brings: no product if a shift."""
+    return c.shared_ports > 0 and len(port_shares(c)[0].parts).bit_count() > 1
+
+
 def _none(c: HardwareConfig) -> Sequence[Any]:
     return ()
 
@@ -64,6 +75,8 @@ TERMS: dict[str, Size] = {
     # Fetched rows are chosen by their codes, on every port.
     "port and element": lambda c: c.weight_ports * c.word_elements * (c.shared_ports == 0),
     "port, some shared": lambda c: c.weight_ports * (c.shared_ports > 0),
+    "port and element, some shared": lambda c: (
+        c.weight_ports * c.word_elements * (c.shared_ports > 0)),
     "element": lambda c: c.word_elements,
     "vector address bit": lambda c: bits_for(c.vector_words) * vector_writers(c),
     "element and vector writer": lambda c: c.word_elements * vector_writers(c),
@@ -219,9 +232,12 @@ COMPONENTS: dict[str, Component] = {
     ),
     "lookup control": Component(
         path="lut", without=("position_lane",),
-        lut=("unit", "port and element", "sparse port", "port, some shared"),
-        ff=("unit", "port and element", "sparse port", "port, some shared"),
-        dsp=lambda c: 2 if c.shared_ports else 1 + c.weight_ports * (1 + c.skips_positions),
+        lut=("unit", "port and element", "sparse port", "port, some shared",
+             "port and element, some shared"),
+        ff=("unit", "port and element", "sparse port", "port, some shared",
+            "port and element, some shared"),
+        dsp=lambda c: (1 + _own_part_product(c) if c.shared_ports
+                       else 1 + c.weight_ports * (1 + c.skips_positions)),
     ),
     "distance units": Component(
         path="distance_unit", count=lambda c: c.positions * c.act_codes_max,
@@ -250,7 +266,8 @@ COMPONENTS: dict[str, Component] = {
         ],
     ),
     "quantize": Component(
-        path="quantize", lut=PER_ELEMENT, ff=PER_ELEMENT, ecp5=("sparse element", "token order"),
+        path="quantize", lut=("unit", "element", "sparse element", "token order"),
+        ff=("unit", "element", "sparse element", "token order"),
         memories=lambda c: [(Memory(3 * c.chunks_per_word, min(c.operand_words, 4096)), 1)],
         dsp=lambda c: c.word_elements + 1 + c.orders_tokens,
         mult18=lambda c: 2 * c.word_elements + 1 + c.orders_tokens,
@@ -363,8 +380,8 @@ COMPONENTS: dict[str, Component] = {
     ),
     "weight prefetch": Component(
         path="prefetch", lut=("unit", "port"), ff=("unit", "port"),
-        dsp=lambda c: 4 + 4 * (c.shared_ports > 0),
-        mult18=lambda c: 3),
+        dsp=lambda c: 4 + _odd_ports(c) + _own_part_product(c) + (c.shared_ports > 0),
+        mult18=lambda c: 3 + 2 * _odd_ports(c) + _own_part_product(c) + (c.shared_ports > 0)),
     "instruction fetch": Component(
         path="fetch", lut=PER_UNIT, ff=PER_UNIT, memories=lambda c: [(Memory(128, 31), 1)],
     ),

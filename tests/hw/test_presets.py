@@ -55,7 +55,7 @@ def write(tmp_path, **changes):
     ({"sum_bits": 33}, "sum_bits must be 20 to 32, not 33"),
     ({"port_bits": 32}, "port_bits must be 64, 128, 256 or 512, not 32"),
     ({"weight_ports": 3},
-     "weight_ports must be a divisor of the 4 positions of a port word, not 3"),
+     "weight_ports must be a divisor of the 4 positions of a port word, or 6, not 3"),
     ({"row_bits": 7}, "row_bits must be 8 to 16, not 7"),
     ({"row_bits": 17}, "row_bits must be 8 to 16, not 17"),
     ({"row_bits": None}, "missing key 'row_bits'"),
