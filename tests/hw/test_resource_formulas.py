@@ -91,4 +91,8 @@ def test_synthesis_gives_the_same_cells_again(name, flow, tmp_path):
     again = records_of(circuit, synthesis, flow, "tiny")
     assert again
     for component, record in again.items():
-        assert record.cells == known[component].cells
+        found, before = (
+            # A unit alone may get the buffer of its clock, which the accelerator has once.
+            {kind: count for kind, count in one.cells.items() if kind != "BUFG"}
+            for one in (record, known[component]))
+        assert found == before
