@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from hw.config import HardwareConfig
@@ -30,7 +31,8 @@ class PortShare:
         return (table_words if self.table else 0) + self.low_words(blocks) + high_words
 
 
-def port_shares(config: HardwareConfig) -> list[PortShare]:
+@functools.cache
+def port_shares(config: HardwareConfig) -> tuple[PortShare, ...]:
     """Shares of all weight ports, in order.
 
     Each port brings whole records of its lanes. With ports that two lanes share, the shared one
@@ -42,5 +44,5 @@ def port_shares(config: HardwareConfig) -> list[PortShare]:
     with_rows = taken > 0 and words - taken > 2 * taken
     own = [PortShare(port * per_port, per_port, not with_rows, range(words - taken))
            for port in range(config.lane_ports)]
-    return own + [PortShare(2 * port, 2, with_rows, range(words - taken, words))
-                  for port in range(config.shared_ports)]
+    return *own, *(PortShare(2 * port, 2, with_rows, range(words - taken, words))
+                   for port in range(config.shared_ports))

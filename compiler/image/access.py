@@ -101,7 +101,7 @@ def port_region(opcode: Opcode, fields: Fields, config: HardwareConfig) -> int:
     """Most bytes that a weight port reads for a LUT or SIMD."""
     if opcode == Opcode.LUT:
         form = RecordFormat.of(fields, config)
-        return fields["rounds"] * max(form.port_words) * config.port_bytes
+        return fields["rounds"] * form.round_words * config.port_bytes
     weights = WeightFormat.of(fields, config)
     return weights.blocks * weights.groups * weights.group_bytes
 

@@ -118,12 +118,20 @@ class RecordFormat:
     @property
     def port_words(self) -> list[int]:
         """Words of a round in each weight port's region."""
-        return [share.lanes * share.record_words(self.table_words, self.blocks, self.plane_words[1])
+        table, high = self.table_words, self.plane_words[1]
+        return [share.lanes * share.record_words(table, self.blocks, high)
                 for share in port_shares(self.config)]
+
+    @property
+    def round_words(self) -> int:
+        """Most words of a round in a weight port's region; the ports of a kind are alike."""
+        shares, table, high = port_shares(self.config), self.table_words, self.plane_words[1]
+        return max(share.lanes * share.record_words(table, self.blocks, high)
+                   for share in (shares[0], shares[-1]))
 
     def port_stride(self, rounds: int) -> int:
         """Lines from one port's region to the next."""
-        words = rounds * max(self.port_words)
+        words = rounds * self.round_words
         return align(words * self.config.port_bytes, LINE_BYTES) // LINE_BYTES
 
     def words_of(self, share: PortShare) -> Ints:

@@ -55,7 +55,7 @@ def steps_and_words(task: Task, config: HardwareConfig) -> tuple[int, int]:
     """Cycles of products for a token, and port words read for all, of a LUT or SIMD."""
     fields = task.fields
     if task.opcode == Opcode.LUT:
-        words = max(RecordFormat.of(fields, config).port_words)
+        words = RecordFormat.of(fields, config).round_words
         if fields["mode"] == LutMode.GATHER:
             words -= config.positions_per_port * fields["table_words"]
         return (fields["rounds"] * fields["slices"] * fields["blocks"],

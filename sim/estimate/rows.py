@@ -67,7 +67,7 @@ def _lut(fields: Fields, config: HardwareConfig) -> dict[int, int]:
     gather = fields["mode"] == LutMode.GATHER
     indices = sum(form.plane_words)
     table = fields["tokens"] * form.bundle_words if gather else fields["table_words"]
-    record = table + indices if gather else max(form.port_words) // config.positions_per_port
+    record = table + indices if gather else form.round_words // config.positions_per_port
     last = (config.weight_ports - 1) * fields["port_stride"]
     return {
         ADDRESS: (fields["address"] + last) * LINE_BYTES // config.port_bytes,
