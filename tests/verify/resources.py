@@ -31,6 +31,7 @@ from hw.resources import coefficients as coefficients_of_table
 from hw.synthesis import COMMANDS
 from hw.top import Accelerator
 from hw.verilog import convert
+from sim.circuit import generator_hash
 from tests.verify.resource_fit import Coefficients, compare, fit
 from tests.verify.resource_page import page
 from tests.verify.resource_page_ecp5 import page as page_ecp5
@@ -60,12 +61,10 @@ HEADER = """\
 """
 
 
-def circuit_of(size: Size, folder: Path, *, make: bool) -> Circuit | None:
-    """The whole accelerator of a size; its Verilog is kept by the configuration's hash."""
-    file = folder / f"{size.config.digest()}.v"
+def circuit_of(size: Size, folder: Path) -> Circuit:
+    """The whole accelerator of a size; its Verilog is kept by configuration and generator."""
+    file = folder / f"{size.config.digest()}-{generator_hash()}.v"
     if not file.is_file():
-        if not make:
-            return None
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, convert(Accelerator(size.config), TOP).encode())
     return Circuit(file.read_text(), TOP)
@@ -76,9 +75,7 @@ def collect(sizes: Sequence[Size], family: str, folder: Path, *, run: bool) -> l
     synthesis = ModuleSynthesis(folder)
     found: list[Record] = []
     for size in sizes:
-        circuit = circuit_of(size, folder, make=run)
-        if circuit is None:
-            continue
+        circuit = circuit_of(size, folder)
         for component in COMPONENTS if run else ():
             if (place := modules_of(circuit, component)) is not None:
                 print(f"{family} {size.name}: {component}", flush=True)
@@ -92,7 +89,7 @@ def keep(
 ) -> tuple[list[Record], dict[str, list[str]]]:
     """Records, with those from before that they lack, and sizes of changed ones by component."""
     found = {(record.size, record.component): record for record in records}
-    circuits = {name: circuit_of(sizes[name], folder, make=True)
+    circuits = {name: circuit_of(sizes[name], folder)
                 for name in dict.fromkeys(record.size for record in before)}
     changed: dict[str, list[str]] = {}
     for record in before:
@@ -100,7 +97,6 @@ def keep(
             continue
         found[record.size, record.component] = record
         circuit = circuits[record.size]
-        assert circuit is not None
         place = modules_of(circuit, record.component)
         if place is None or circuit_hash(circuit, place[1]) != record.circuit:
             changed.setdefault(record.component, []).append(record.size)
