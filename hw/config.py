@@ -132,21 +132,21 @@ class HardwareConfig:
         self._require(8 <= self.row_bits <= EXACT_ROW_BITS, "row_bits",
                       f"8 to {EXACT_ROW_BITS}")
         self._require(self.act_codes_max <= 256, "chains x chain_length", "at most 256")
-        shareable = f", or {self.positions * 3 // 2}" if self.positions % 2 == 0 else ""
         self._require(self.positions >= 1 and (self.positions % self.weight_ports == 0
                                                or self.shared_ports > 0), "weight_ports",
-                      f"a divisor of the {self.positions} positions of a port word{shareable}")
+                      f"a divisor of the {self.positions} positions of a port word, or "
+                      f"{self.positions * 3 // 2}")
         if self.shared_ports:
             self._require(self.rowgen and not self.sparse and self.index_bits != WIDE_INDEX_BITS,
                           "weight_ports", f"at most {self.positions} unless rows are computed "
                           "(rowgen), none is skipped (sparse) and indices have one plane "
                           "(index_bits)")
             self._require(self.lanes * self.index_bits >= 3 * self.port_bits, "lanes",
-                          f"at least {-(-3 * self.port_bits // self.index_bits)} (three words of "
+                          f"at least {3 * self.port_bits // self.index_bits} (three words of "
                           f"indices a block) with {self.weight_ports} weight_ports")
-        indices = self.port_bits // math.gcd(self.port_bits, self.index_low_bits)
-        self._require(self.lanes % indices == 0, "lanes", f"a multiple of {indices} "
-                      f"({self.index_low_bits}-bit indices of whole port words)")
+        self._require(self.lanes % self.word_indices == 0, "lanes",
+                      f"a multiple of {self.word_indices} ({self.index_low_bits}-bit indices of "
+                      "whole port words)")
         self._require(self.word_elements % self.activation_lanes == 0, "activation_lanes",
                       f"a divisor of the {self.word_elements} elements of a port word")
         self._require(self.word_elements % self.simd_depth == 0, "simd_depth",
@@ -213,6 +213,11 @@ class HardwareConfig:
     def index_low_bits(self) -> int:
         """Bits of an index that choose within a row."""
         return min(self.index_bits, INDEX_BITS)
+
+    @property
+    def word_indices(self) -> int:
+        """Fewest indices, of their low bits, that fill whole port words."""
+        return self.port_bits // math.gcd(self.port_bits, self.index_low_bits)
 
     @property
     def row_entries(self) -> int:
