@@ -253,7 +253,7 @@ def test_pace_of_long_instructions() -> None:
 
 
 @pytest.mark.parametrize(("hardware", "scheme"), [
-    (TINY, "lut2d-gather-tiny"), pytest.param(SHARED, "rowgen-2bit", marks=pytest.mark.slow)],
+    (TINY, "lut2d-gather-tiny"), (SHARED, "rowgen-2bit")],
     ids=lambda value: str(value)[:12])
 def test_against_rtl(
     circuits: Path, tmp_path: Path, hardware: HardwareConfig, scheme: str,
