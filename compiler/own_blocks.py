@@ -65,9 +65,8 @@ def own_part(part: Scheme, blocks: Blocks | None) -> Scheme:
                                native_blocks=False)
 
 
-def as_stored(name: str, scheme: SchemeMap) -> tuple[Architecture, SchemeMap]:
+def as_stored(model: NamedModel, scheme: SchemeMap) -> tuple[Architecture, SchemeMap]:
     """Architecture of a model, and the scheme as the model's file has it run."""
-    model = named_model(name)
     if not model.blocks:
         return model.architecture, scheme
     layers: dict[str, Scheme] = {}

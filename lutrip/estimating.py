@@ -13,7 +13,7 @@ import numpy as np
 
 from compiler.lower.cache import positions_max
 from compiler.model import Architecture
-from compiler.own_blocks import as_stored
+from compiler.own_blocks import as_stored, named_model
 from compiler.quant.scheme import load_scheme
 from compiler.structure import structural_decoder
 from hw.config import HardwareConfig
@@ -117,7 +117,7 @@ def estimate_values(
     config, chosen = load_hardware(hardware), load_scheme(scheme)
     check_positions(config, prefill, decode)
     preset = default_memory(config) if memory is None else load_memory(memory)
-    architecture, chosen = as_stored(model, chosen)
+    architecture, chosen = as_stored(named_model(model), chosen)
     if prefill + decode > architecture.context:
         raise LutripError(f"--prefill {prefill} and --decode {decode} are {prefill + decode} "
                           f"positions, {architecture.name} was made for {architecture.context}; "

@@ -71,7 +71,7 @@ class Evaluator:
         self.text = excerpt(tokenizer, text, first_window * window, tokens)
         if first_window and not self.text.ids:
             raise LutripError(f"text {text} ends before window {first_window}; give a smaller "
-                              "--first-window")
+                              "--first-window or a longer text")
         windows_of(self.text.ids, window)
         self.calibration = calibration_excerpt(
             tokenizer, calibration or default_calibration(self.text), calibration_tokens)

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from compiler.quant.scheme import load_scheme
 from hw.errors import LutripError
 from lutrip.estimating import measured_error
-from lutrip.sensitivities import SENSITIVITY_FILE, measure_missing, missing_schemes
+from lutrip.evaluation import Evaluator
+from lutrip.sensitivities import (
+    first_evaluated,
+    measure_missing,
+    missing_schemes,
+    own_file,
+)
+from reports.explore.accuracy import Sensitivities, load_sensitivities, map_key
 from reports.explore.confirm import confirm
-from reports.explore.journal import Journal, study_digest
+from reports.explore.database import Database, serve
+from reports.explore.details import design_folder, write_design
+from reports.explore.front_loss import Evaluate, FrontLosses, UnavailableError
+from reports.explore.job import Job
+from reports.explore.journal import Journal
 from reports.explore.nothing import check_feasible
 from reports.explore.result import study_values, write_study
-from reports.explore.run import Explored, explore
+from reports.explore.run import Explored, Points, explore, measure_front
 from reports.explore.search import new_search
-from reports.explore.space import Point, check_space, design_of
+from reports.explore.space import Design, Point, check_space, design_of
 from reports.explore.study import Study, load_study
-from reports.explore.workers import (
-    Database,
-    Here,
-    Workers,
-    local_cluster,
-    remote_cluster,
-    serve,
-)
+from reports.explore.workers import Here, Workers, local_cluster, remote_cluster
 from reports.study_page.page import write_study_report
 
 Say = Callable[[str], None]
@@ -41,7 +47,8 @@ class Options:
 
     jobs: local processes. scheduler: address of a Dask cluster instead; storage: database instead.
     resume: as for `reports.explore.journal.Journal`. measure: sensitivities that are not known.
-    confirm: run the best designs in RTL. build_dir: of the circuits.
+    evaluate: measure the front's losses. confirm: run the best designs in RTL. build_dir: of the
+    circuits.
     """
 
     jobs: int = 1
@@ -49,6 +56,7 @@ class Options:
     storage: str | None = None
     resume: bool | None = None
     measure: bool = False
+    evaluate: bool = True
     confirm: bool = True
     build_dir: Path = Path("build")
 
@@ -64,33 +72,66 @@ def read_study(name: str, points: int | None, seed: int | None) -> Study:
     return study
 
 
-def workers_of(
-    study: Study, options: Options, measured: Path | None
-) -> AbstractContextManager[Workers]:
+def workers_of(job: Job, options: Options) -> AbstractContextManager[Workers]:
     """Where points are evaluated."""
     if options.scheduler is not None:
-        return remote_cluster(study, measured, options.scheduler)
+        return remote_cluster(job, options.scheduler)
     if options.storage is not None:
-        return nullcontext(Database(study, measured, options.storage,
-                                    study_digest(study, measured)))
+        return nullcontext(Database(job, options.storage))
     if options.jobs == 1:
-        return nullcontext(Here(study, measured))
-    return local_cluster(study, measured, options.jobs)
+        return nullcontext(Here(job))
+    return local_cluster(job, options.jobs)
 
 
-def sensitivities(study: Study, out: Path, measure: bool, say: Say) -> Path | None:
-    """File of sensitivities besides the shipped ones; raises LutripError where some are missing."""
+def known_losses(study: Study, out: Path) -> Sensitivities | None:
+    """What is known of the model whose accuracy counts, also by a folder's own file."""
     if study.accuracy is None:
         return None
-    path = out / SENSITIVITY_FILE
-    if missing := missing_schemes(study, path if path.is_file() else None):
+    return load_sensitivities(study.accuracy, own_file(study, out))
+
+
+def sensitivities(study: Study, out: Path, measure: bool, say: Say) -> Sensitivities | None:
+    """`known_losses` of all schemes; raises LutripError where some are missing."""
+    if study.accuracy is None:
+        return None
+    if missing := missing_schemes(study, own_file(study, out)):
         if not measure:
             names = ", ".join(sorted({part.name for part in missing}))
             raise LutripError(
                 f"{study.path}: no sensitivity of {study.accuracy} is known for {names}; "
                 "--measure measures it (minutes for each scheme), or leave accuracy out")
-        measure_missing(study.accuracy, missing, out, say)
-    return path.resolve() if path.is_file() else None
+        measure_missing(study, missing, out, say)
+    return known_losses(study, out)
+
+
+def evaluating(study: Study, out: Path, say: Say) -> Evaluate:
+    """Evaluates a design's scheme on the study's accuracy model, on the design's hardware.
+
+    What an evaluation does is kept in the cache after each layer, as by ``lutrip evaluate``.
+    """
+    assert study.accuracy is not None
+    model, options = study.accuracy, study.evaluate
+
+    def evaluate(design: Design, number: int) -> dict[str, Any]:
+        files = write_design(design, design_folder(out, number))
+        name = f"design {number}, accuracy of {design.scheme.name}"
+        say(f"{name}: reading {model}")
+        assert map_key(load_scheme(files["scheme"])) == map_key(design.scheme)
+        first = first_evaluated(options.text)
+        try:
+            evaluator = Evaluator(model, files["hardware"], text=options.text,
+                                  tokens=options.tokens, first_window=first)
+        except LutripError as error:
+            raise UnavailableError(str(error)) from None
+        values = evaluator.run(
+            files["scheme"], lambda text: say(f"{name}: {text}"),
+            lambda done, total: say(f"{name}: {done} of {total} layers of windows"))
+        return {**values, "command": shlex.join([
+            "lutrip", "evaluate", "--model", model, "--scheme", files["scheme"], "--hw",
+            files["hardware"], "--text", options.text, "--first-window", str(first), "--tokens",
+            str(options.tokens)])}
+
+    return evaluate
 
 
 def run_study(
@@ -102,40 +143,45 @@ def run_study(
     An interruption leaves the outcomes, to go on with.
     Raises LutripError, ToolError.
     """
-    measured = sensitivities(study, out, options.measure, say)
-    with Journal(out, study, resume=options.resume, measured=measured) as journal:
+    job = Job.of(study, sensitivities(study, out, options.measure, say))
+    with Journal(out, study, resume=options.resume, known=job.known) as journal:
         say("starting workers")
         begun = time.monotonic()
-        with workers_of(study, options, measured) as workers:
-            state = explore(study, new_search(study), journal, workers, progress)
-        seconds = time.monotonic() - begun
-        check_feasible(study, state.outcomes)
+        losses = None if job.known is None else FrontLosses(
+            study, job.known, evaluating(study, out, say))
 
         def confirming(point: Point, number: int) -> list[dict[str, Any]]:
-            folder = out / "designs" / f"design-{number}"
-            return confirm(design_of(point, study), study.model, study.confirm, folder,
-                           options.build_dir, lambda said: say(f"design {number}: {said}"))
+            return confirm(
+                design_of(point, study), study.model, study.confirm, design_folder(out, number),
+                options.build_dir, lambda said: say(f"design {number}: {said}"))
 
-        def values(confirmed: bool) -> dict[str, Any]:
-            return study_values(
-                state, command=command, out=out, measured=measured, error=measured_error(),
+        def report(confirmed: bool = False) -> dict[str, Any]:
+            say("writing the report")
+            values = study_values(
+                state, command=command, out=out, known=None if losses is None else losses.known,
+                error=measured_error(), evaluations=() if losses is None else losses.rows,
                 confirming=confirming if confirmed else None)
-
-        say("writing the report")
-        found = values(False)
-        write_study(found, out)
-        write_study_report(out)
-        if options.confirm and study.confirm.designs:
-            found = values(True)
-            write_study(found, out)
+            write_study(values, out)
             write_study_report(out)
+            return values
+
+        with workers_of(job, options) as workers:
+            state = explore(study, new_search(study), Points(journal, workers, progress))
+        seconds = time.monotonic() - begun
+        check_feasible(study, state.outcomes)
+        found = report()
+        if losses is not None and options.evaluate:
+            # The few points that come up now need no workers.
+            measure_front(state, losses, Points(journal, Here(job), progress))
+            found = report() if losses.rows else found
+            check_feasible(study, state.outcomes)
+        if options.confirm and study.confirm.designs:
+            found = report(confirmed=True)
     return found | {"evaluated": state.evaluated, "taken_over": journal.taken_over,
                     "search_s": seconds}
 
 
 def run_worker(study: Study, out: Path, storage: str, idle_s: float, say: Say) -> int:
     """Evaluate points for a run of the same study elsewhere; returns how many chunks."""
-    path = out / SENSITIVITY_FILE
-    measured = path.resolve() if path.is_file() else None
-    return serve(study, measured, storage, study_digest(study, measured), idle_s,
+    return serve(Job.of(study, known_losses(study, out)), storage, idle_s,
                  lambda count: say(f"{count} chunks of points evaluated"))

@@ -15,16 +15,16 @@ from compiler.mixed.counters import Timing
 from compiler.mixed.measure import Question, measure
 from compiler.mixed.mixes import predicted_losses
 from compiler.quant.scheme import Scheme, SchemeMap
-from hw.config import HardwareConfig
+from hw.config import EXACT_ROW_BITS, HardwareConfig
+from hw.errors import LutripError
 from hw.presets import load_hardware
 from lutrip.mixing import texts_of
 from reports.explore.accuracy import load_sensitivities, map_key, scheme_key
 from reports.explore.space import every_scheme
-from reports.explore.study import Study
+from reports.explore.study import NEWS, Study
 
 SENSITIVITY_FILE = "sensitivity.json"
 UNSEEN_TOKENS = 256
-TEXT = "news"
 
 Say = Callable[[str], None]
 
@@ -35,27 +35,36 @@ def hardware_for(part: Scheme) -> HardwareConfig:
     return dataclasses.replace(base, vector_length=getattr(part, "vector_length", 2))
 
 
+def first_evaluated(text: str) -> int:
+    """First window to evaluate, apart from the tokens that sensitivities come from.
+
+    Those of the news corpus lie far behind (`lutrip.mixing`), those of another text at its begin.
+    """
+    return 0 if text == NEWS else -(-UNSEEN_TOKENS // WINDOW)
+
+
 def scheme_rows(
-    model: str, parts: Sequence[Scheme], folder: Path, say: Say = lambda text: None
+    model: str, parts: Sequence[Scheme], folder: Path, say: Say = lambda text: None,
+    text: str = NEWS,
 ) -> list[dict[str, Any]]:
     """Losses of schemes by linear and layer, nats a token; what the folder holds is taken over.
 
-    parts: with one vector length. Raises LutripError in one line for a scheme that cannot be
-    measured.
+    parts: with one vector length. text: of `compiler.calibration_text.SOURCES` or a file. Raises
+    LutripError in one line for a scheme that cannot be measured.
     """
-    loaded = load_model(model)
-    texts = texts_of(model, TEXT, None, 4 * WINDOW, UNSEEN_TOKENS)
+    loaded, keys = load_model(model), [scheme_key(part) for part in parts]
+    texts = texts_of(model, text, None, 4 * WINDOW, UNSEEN_TOKENS)
     measured = measure(Question(
         model=loaded, hardware=hardware_for(parts[0]),
-        candidates={part.name: part for part in parts},
+        candidates=dict(zip(keys, parts, strict=True)),
         options=SchemeMap(name=parts[0].name, default=parts[0]),
         calibration=texts.calibration.ids, unseen=texts.unseen.ids, tokens=1, timing=Timing()),
         folder, say)
-    losses: dict[str, dict[str, list[float]]] = {part.name: {} for part in parts}
-    for (place, name), loss in predicted_losses(measured, "output").items():
-        losses[name].setdefault(place[1], []).append(loss)
-    return [{"name": part.name, "key": scheme_key(part), "losses": losses[part.name]}
-            for part in parts]
+    losses: dict[str, dict[str, list[float]]] = {key: {} for key in keys}
+    for (place, key), loss in predicted_losses(measured, "output").items():
+        losses[key].setdefault(place[1], []).append(loss)
+    return [{"name": part.name, "key": key, "losses": losses[key]}
+            for key, part in zip(keys, parts, strict=True)]
 
 
 def by_vector_length(parts: Iterable[Scheme]) -> dict[int, list[Scheme]]:
@@ -76,15 +85,42 @@ def missing_schemes(study: Study, extra: Path | None) -> list[Scheme]:
     """Schemes of linears that nothing is known of, where the whole is not measured either."""
     assert study.accuracy is not None
     known = load_sensitivities(study.accuracy, extra)
-    asked = [scheme for scheme in every_scheme(study) if map_key(scheme) not in known.whole]
+    asked = [scheme for scheme in every_scheme(study)
+             if (map_key(scheme), EXACT_ROW_BITS) not in known.whole]
     return [part for key, part in distinct_parts(asked).items() if key not in known.losses]
 
 
-def measure_missing(model: str, parts: Sequence[Scheme], out: Path, say: Say) -> None:
-    """Measure schemes and keep them in a folder's file beside those that it holds."""
+def origin_of(study: Study) -> dict[str, str]:
+    """What sensitivities of a study come from."""
+    assert study.accuracy is not None
+    return {"model": study.accuracy, "text": study.evaluate.text,
+            "architecture": repr(load_model(study.accuracy).architecture)}
+
+
+def own_file(study: Study, out: Path) -> Path | None:
+    """A folder's sensitivities; raises LutripError where they are damaged or of something else."""
     path = out / SENSITIVITY_FILE
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text())
+        rows = value["schemes"]
+    except (ValueError, KeyError, TypeError):
+        raise LutripError(f"{path}: damaged; remove it and measure again") from None
+    for key, wanted in origin_of(study).items() if rows else ():
+        if (given := value.get(key)) != wanted:
+            raise LutripError(f"{path} holds sensitivities of {key} {given}, the study has "
+                              f"{wanted}; give another --out, or remove the file")
+    return path.resolve()
+
+
+def measure_missing(study: Study, parts: Sequence[Scheme], out: Path, say: Say) -> None:
+    """Measure schemes and keep them in a folder's file beside those that it holds."""
+    assert study.accuracy is not None
+    path, text = out / SENSITIVITY_FILE, study.evaluate.text
     rows = json.loads(path.read_text())["schemes"] if path.is_file() else []
     for length, group in by_vector_length(parts).items():
-        rows += scheme_rows(model, group, out / "sensitivity" / str(length), say)
-        write_atomically(path, json.dumps({"model": model, "schemes": rows}, indent=1).encode())
+        rows += scheme_rows(study.accuracy, group, out / "sensitivity" / str(length), say, text)
+        values = origin_of(study) | {"schemes": rows}
+        write_atomically(path, json.dumps(values, indent=1).encode())
     load_sensitivities.cache_clear()

@@ -148,7 +148,8 @@ def render(
     title = str(records[0]["title"]) if alone else "Runs side by side"
     template = environment.get_template("run_page.html" if alone else "comparison_page.html")
     text = template.render(title=title, runs=runs, pictures=shared, checks=checks,
-                           whole=whole_models(records), results=run_results(records),
+                           level=2 if alone else 3, whole=whole_models(records),
+                           results=run_results(records),
                            settings=settings_of([run_settings(record) for record in records]))
     pictures = [*shared.values(), *(p for run in runs for p in run.pictures.values())]
     return text, pictures

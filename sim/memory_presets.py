@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,4 +112,10 @@ def load_memory(name: str) -> MemoryPreset:
 
 def default_memory(config: HardwareConfig) -> MemoryPreset:
     """Memory of a configuration's device, else an ideal one."""
-    return load_memory(DEFAULT.get(config.device, "ideal"))
+    return _shipped(DEFAULT.get(config.device, "ideal"))
+
+
+@functools.cache
+def _shipped(name: str) -> MemoryPreset:
+    """A shipped preset, read once."""
+    return load_memory(name)

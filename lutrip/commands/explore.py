@@ -73,6 +73,8 @@ class Display:
 @click.option("--seed", type=click.IntRange(0), default=None, help="Seed [default: the study's].")
 @click.option("--measure", is_flag=True,
               help="Measure the sensitivity of schemes that none is known of.")
+@click.option("--evaluate/--no-evaluate", default=True, show_default=True,
+              help="Evaluate the front's schemes on the whole model (to 15 minutes each).")
 @click.option("--confirm/--no-confirm", default=True, show_default=True,
               help="Run the best designs in RTL.")
 @click.option("--build-dir", type=click.Path(path_type=Path), default=Path("build"),
@@ -81,9 +83,9 @@ class Display:
 def command(
     study_name: str, out: Path | None, jobs: int, scheduler: str | None, storage: str | None,
     worker: bool, idle_s: float, resume: bool | None, points: int | None, seed: int | None,
-    measure: bool, confirm: bool, build_dir: Path, json_path: Path | None,
+    measure: bool, evaluate: bool, confirm: bool, build_dir: Path, json_path: Path | None,
 ) -> int:
-    """Find the designs worth building: search a design space, prove the best in RTL, report.
+    """Find the designs worth building: search, evaluate the front, prove the best in RTL, report.
 
     STUDY is a file, or a name under configs/studies. Writes study.json, report.html, points.csv,
     front.csv, figures and the designs' files. The same study and seed give the same result with
@@ -112,7 +114,8 @@ def command(
         return 0
     display = Display(study.budget, study.choose)
     options = Options(jobs=jobs, scheduler=scheduler, storage=storage, resume=resume,
-                      measure=measure, confirm=confirm, build_dir=build_dir)
+                      measure=measure, evaluate=evaluate, confirm=confirm,
+                      build_dir=build_dir)
     with display.bar:
         values = run_study(study, out, options, command_line(), display.say, display.show)
     write_json(json_path, values)
@@ -134,6 +137,14 @@ def summary(values: dict[str, Any], out: Path) -> int:
                f"{values['taken_over']:,} taken over")
     for line in values["findings"][:SHOWN]:
         click.echo(f"  {line}")
+    from hw.config import EXACT_ROW_BITS
+
+    for row in values["evaluations"]:
+        rows = "" if row["row_bits"] == EXACT_ROW_BITS else f", rows of {row['row_bits']} bits"
+        click.echo(f"  design {row['id']}, scheme {row['scheme']}{rows}: " + (
+            f"not evaluated: {row['error']}" if row["error"] else
+            f"loss {row['measured_nats']:.3f} nats measured, {row['predicted_nats']:.3f} "
+            "predicted"))
     exact = True
     for row in values["confirmations"]:
         exact = exact and row["bit_exact"]

@@ -1,8 +1,9 @@
-"""Loss of a scheme: measured for the whole model where it was, else sensitivities added up.
+"""Loss of a scheme: measured for the whole model where it was, else predicted from its linears.
 
 Sensitivities are those of `compiler.mixed`: what one linear in one scheme adds to the text's loss.
-Losses of different linears add up to second order (Dong et al., "HAWQ-V2", section 3.2); a sum of
-large losses is too high, so it orders schemes and is no substitute for an evaluation.
+Losses of different linears add up to second order (Dong et al., "HAWQ-V2", section 3.2). A sum of
+large losses is too high; so the sum is read off at a curve, the monotone one that is nearest to the
+whole models whose sum and loss are both known.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from compiler.errors import FrontendError
+from compiler.frontends.load import load_model
 from compiler.quant.layer_keys import layer_key
 from compiler.quant.scheme import LINEARS, Lut2dScheme, RowgenScheme, Scheme, SchemeMap
 from hw.config import EXACT_ROW_BITS
@@ -27,6 +33,8 @@ LAST = 1 << 20
 """A layer that no key names by its number."""
 IRRELEVANT = ("name", "seed", "gather")
 """Fields that do not change the arithmetic, or hardly (a seed)."""
+WHOLE_ONLY = ("activation", "rotation", "refine_epochs", "token_rule")
+"""Options of a scheme that no loss of a single linear tells of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +46,17 @@ class Loss:
     source: str
 
 
+def counted_bits(scheme: SchemeMap, row_bits: int) -> int:
+    """Bits of the hardware's computed rows where a scheme has such rows, else `EXACT_ROW_BITS`."""
+    parts = (scheme.default, *scheme.layers.values())
+    return row_bits if any(isinstance(part, RowgenScheme) for part in parts) else EXACT_ROW_BITS
+
+
 class UnknownSchemeError(ConfigError):
     """A scheme whose sensitivity nobody measured."""
 
 
+@functools.cache
 def scheme_key(part: Scheme) -> str:
     """Equal for schemes with the same arithmetic."""
     values = dataclasses.asdict(part)
@@ -65,12 +80,31 @@ def map_key(scheme: SchemeMap) -> str:
     }, sort_keys=True)
 
 
+def curve(pairs: Sequence[tuple[float, float]], total: float) -> float:
+    """Loss that a sum of single linears' losses stands for.
+
+    pairs: sum and measured loss. From the origin straight between them; measured losses that fall
+    while the sum rises take their mean (isotonic regression). Beyond the last the sum goes on, in
+    proportion where that is less: sums are too high, if anything. The sum without any pairs.
+    """
+    if not pairs:
+        return total
+    given, measured = np.maximum(np.array(pairs), 0.0).T
+    sums, places, counts = np.unique(given, return_inverse=True, return_counts=True)
+    losses = isotonic_regression(np.bincount(places, measured) / counts, weights=counts).x
+    if total > sums[-1]:
+        slope = losses[-1] / sums[-1] if losses[-1] < sums[-1] else 1.0
+        return float(losses[-1] + slope * (total - sums[-1]))
+    return float(np.interp(total, [0.0, *sums], [0.0, *losses]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sensitivities:
     """What is known of a model.
 
     layers: of the model. losses: by `scheme_key` and linear, nats a token of each layer. whole: by
-    `map_key`, perplexity over float, and which row of which file says so. rounded: by bits of
+    `map_key` and `counted_bits`, perplexity over float, and what says so. pairs: sum over the
+    linears and measured loss of whole models. rounded: by bits of
     computed rows and the `map_key` of a scheme, nats that rounding them adds to it, and where it
     says so; of a scheme that is not there the first one's.
     """
@@ -79,7 +113,8 @@ class Sensitivities:
     layers: int
     command: str
     losses: Mapping[str, Mapping[str, tuple[float, ...]]]
-    whole: Mapping[str, tuple[float, str]]
+    whole: Mapping[tuple[str, int], tuple[float, str]]
+    pairs: tuple[tuple[float, float], ...]
     rounded: Mapping[int, Mapping[str, tuple[float, str]]]
 
     def loss(self, scheme: SchemeMap, row_bits: int = EXACT_ROW_BITS) -> Loss:
@@ -87,27 +122,53 @@ class Sensitivities:
 
         row_bits: of the hardware's computed rows.
         """
-        parts = (scheme.default, *scheme.layers.values())
-        if row_bits == EXACT_ROW_BITS or not any(isinstance(p, RowgenScheme) for p in parts):
-            return self.exact(scheme)
+        row_bits, key = counted_bits(scheme, row_bits), map_key(scheme)
+        if (found := self.whole.get((key, row_bits))) is not None:
+            return Loss(nats=math.log(found[0]), provenance="measured", source=found[1])
+        if row_bits == EXACT_ROW_BITS:
+            return self.predicted(scheme)
         if (known := self.rounded.get(row_bits)) is None:
-            raise UnknownSchemeError(
-                f"rows of {row_bits} bits were not measured on {self.model}; use a row_bits of "
-                f"{', '.join(map(str, sorted(self.rounded)))} or {EXACT_ROW_BITS}")
-        exact, key = self.exact(scheme), map_key(scheme)
+            bits = " or ".join(map(str, (*sorted(self.rounded), EXACT_ROW_BITS)))
+            raise UnknownSchemeError(f"rows of {row_bits} bits were not measured on {self.model}; "
+                                     f"use a row_bits of {bits}")
+        exact = self.loss(scheme)
         nats, source = known.get(key, next(iter(known.values())))
         if key in known:
             return Loss(nats=exact.nats + nats, provenance=exact.provenance, source=source)
         return Loss(nats=exact.nats + nats, provenance="predicted",
                     source=f"{exact.source}, and {source}")
 
-    def exact(self, scheme: SchemeMap) -> Loss:
-        """Loss of a scheme whose computed rows are not rounded."""
-        if (found := self.whole.get(map_key(scheme))) is not None:
-            return Loss(nats=math.log(found[0]), provenance="measured", source=found[1])
+    def with_whole(
+        self, scheme: SchemeMap, row_bits: int, perplexity_ratio: float, source: str
+    ) -> Sensitivities:
+        """What is known after a scheme's whole model was evaluated."""
+        bits, pairs = counted_bits(scheme, row_bits), self.pairs
+        if bits == EXACT_ROW_BITS:
+            try:
+                pairs = (*pairs, (self.sum_of(scheme), math.log(perplexity_ratio)))
+            except UnknownSchemeError:
+                pass
+        return dataclasses.replace(self, pairs=pairs, whole={
+            **self.whole, (map_key(scheme), bits): (perplexity_ratio, source)})
+
+    def predicted(self, scheme: SchemeMap) -> Loss:
+        """From the linears of a scheme whose computed rows are not rounded."""
+        source = f"{self.command}, and {len(self.pairs)} whole models" if self.pairs else (
+            self.command)
+        return Loss(nats=curve(self.pairs, self.sum_of(scheme)), provenance="predicted",
+                    source=source)
+
+    def sum_of(self, scheme: SchemeMap) -> float:
+        """Losses of single linears added up; raises UnknownSchemeError, ConfigError."""
         scheme.check_layers(self.layers)
+        plain = SchemeMap(name=scheme.name, default=scheme.default)
+        for option in WHOLE_ONLY:
+            if getattr(scheme, option) != getattr(plain, option):
+                raise UnknownSchemeError(
+                    f"scheme {scheme.name}: what {option} does to {self.model} is known of shipped "
+                    "schemes only, as they are; leave accuracy out, or the option")
         total = 0.0
-        for linear in next(iter(self.losses.values()), {}):
+        for linear in next(iter(self.losses.values()), LINEARS):
             for layer in range(self.layers):
                 part = scheme.of(linear, layer)
                 known = self.losses.get(scheme_key(part))
@@ -116,18 +177,26 @@ class Sensitivities:
                         f"scheme {part.name}: no sensitivity of {self.model} is known; measure it "
                         f"with --measure, or use one of configs/sensitivity")
                 total += known[linear][layer]
-        return Loss(nats=total, provenance="predicted", source=self.command)
+        return total
 
 
 @functools.cache
 def load_sensitivities(model: str, extra: Path | None = None) -> Sensitivities:
     """What ``configs/sensitivity`` and a file of the user's know of a model; raises ConfigError."""
     path = FOLDER / f"{model}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
-        raise ConfigError(f"accuracy: no sensitivities of {model!r} are known; known: {known}")
-    return sensitivities_of(json.loads(path.read_text()),
+    return sensitivities_of(json.loads(path.read_text()) if path.is_file() else unmeasured(model),
                             json.loads(extra.read_text()) if extra else None)
+
+
+def unmeasured(model: str) -> dict[str, Any]:
+    """Values of a file on a model of which nothing is known yet; raises ConfigError."""
+    try:
+        layers = load_model(model).architecture.layers
+    except FrontendError as error:
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
+        raise ConfigError(f"accuracy: {error}; sensitivities are known of {known}") from None
+    return {"model": model, "layers": layers, "command": "lutrip explore --measure",
+            "schemes": [], "whole": []}
 
 
 def sensitivities_of(value: Mapping[str, Any], more: Mapping[str, Any] | None = None
@@ -141,7 +210,10 @@ def sensitivities_of(value: Mapping[str, Any], more: Mapping[str, Any] | None = 
         model=value["model"], layers=value["layers"], command=value["command"],
         losses={row["key"]: {linear: tuple(losses) for linear, losses in row["losses"].items()}
                 for row in rows},
-        whole={row["key"]: (row["perplexity_ratio"], row["source"]) for row in value["whole"]},
+        whole={(row["key"], EXACT_ROW_BITS): (row["perplexity_ratio"], row["source"])
+               for row in value["whole"]},
+        pairs=tuple((row["sum_nats"], math.log(row["perplexity_ratio"]))
+                    for row in value["whole"] if row.get("sum_nats") is not None),
         rounded=rounded)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from compiler.decoder.build import DecoderCompiler
 from compiler.image.image import write_atomically
-from compiler.own_blocks import as_stored
+from compiler.own_blocks import as_stored, named_model
 from compiler.quant.layer_keys import layer_key
 from compiler.quant.scheme import SchemeMap
 from compiler.structure import drawn, structural_decoder
@@ -59,7 +59,7 @@ def confirm(
     key = f"{design_key(design)} {model} {dataclasses.astuple(asked)} {generator_hash()}"
     if (kept := _kept(folder / FILE, key)) is not None:
         return kept
-    whole, scheme = as_stored(model, design.scheme)
+    whole, scheme = as_stored(named_model(model), design.scheme)
     asked = dataclasses.replace(asked, layers=min(asked.layers, whole.layers))
     architecture = dataclasses.replace(
         whole, layers=asked.layers, vocabulary=min(VOCABULARY, whole.vocabulary))

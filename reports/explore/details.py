@@ -13,7 +13,7 @@ import yaml
 from compiler.image.image import write_atomically
 from compiler.quant.scheme import Scheme, SchemeMap, load_scheme
 from hw.presets import names
-from reports.explore.accuracy import load_sensitivities
+from reports.explore.accuracy import Sensitivities
 from reports.explore.evaluate import Outcome, costs_of, estimate_workload
 from reports.explore.space import (
     Design,
@@ -32,6 +32,11 @@ PATH_ROWS = 12
 """Operations of a critical path that are listed."""
 
 
+def design_folder(out: Path, number: int) -> Path:
+    """Where the files of a design of a study's result are."""
+    return out / "designs" / f"design-{number}"
+
+
 def write_design(design: Design, folder: Path) -> dict[str, str]:
     """YAML files of hardware and scheme; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,8 +50,8 @@ def write_design(design: Design, folder: Path) -> dict[str, str]:
         _write(paths["scheme"], part_values(scheme.default) | options_values(scheme))
     else:
         _write(paths["scheme"], {
-            "kind": "mix", "default": _part_file(scheme.default, folder),
-            "layers": {key: _part_file(part, folder) for key, part in scheme.layers.items()},
+            "kind": "mix", "default": _part_file(scheme.default, folder, "default"),
+            "layers": {key: _part_file(part, folder, key) for key, part in scheme.layers.items()},
             **options_values(scheme), **_rule(scheme)})
     files = {name: str(path) for name, path in paths.items()}
     return files | {"memory": _memory_file(design.memory, folder)}
@@ -70,11 +75,11 @@ def _rule(scheme: SchemeMap) -> dict[str, Any]:
     return {"token_rule": dataclasses.asdict(scheme.token_rule)}
 
 
-def _part_file(part: Scheme, folder: Path) -> str:
-    """Name of a shipped scheme, or a file of its own."""
+def _part_file(part: Scheme, folder: Path, place: str) -> str:
+    """Name of a shipped scheme, or a file of its own, called after where in the mix it is."""
     if part.name in names("schemes") and load_scheme(part.name).default == part:
         return part.name
-    path = folder / f"part-{part.name}.yaml"
+    path = folder / f"part-{place}.yaml"
     _write(path, part_values(part))
     return str(path)
 
@@ -119,24 +124,24 @@ def _rest(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def design_values(
-    number: int, point: Point, outcome: Outcome, study: Study, out: Path, measured: Path | None
+    number: int, point: Point, outcome: Outcome, study: Study, out: Path,
+    known: Sensitivities | None,
 ) -> dict[str, Any]:
-    """Everything that a page shows of a design; writes its files."""
+    """Everything that a page shows of a design; writes its files. known: losses of schemes."""
     design = design_of(point, study)
     costs = costs_of(design)
     device, counts = costs.device, costs.resources.rounded()
     shares = device.shares(costs.resources)
-    files = write_design(design, out / "designs" / f"design-{number}")
+    files = write_design(design, design_folder(out, number))
     phases = []
     for workload in study.workloads:
-        found = estimate_workload(design, study.model, workload)
+        found = estimate_workload(design, study.named.model(study.model), workload)
         assert found.decode is not None
         for name, phase in (("prefill", found.prefill), ("decode", found.decode)):
             phases.append(phase_values(name, phase, workload.name, design, costs))
     accuracy = None
-    if study.accuracy is not None:
-        loss = load_sensitivities(study.accuracy, measured).loss(
-            design.scheme, design.hardware.row_bits)
+    if known is not None:
+        loss = known.loss(design.scheme, design.hardware.row_bits)
         accuracy = {"perplexity_ratio": outcome.metrics["perplexity_ratio"],
                     "loss_nats": loss.nats, "provenance": loss.provenance, "source": loss.source,
                     "model": study.accuracy}

@@ -9,15 +9,14 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from compiler.lower.cache import positions_max
-from compiler.own_blocks import as_stored
+from compiler.own_blocks import NamedModel, as_stored
 from compiler.structure import structural_decoder
 from hw.errors import LutripError
 from hw.resources import load_device
-from reports.explore.accuracy import load_sensitivities, map_key
+from reports.explore.accuracy import Loss, Sensitivities, map_key
 from reports.explore.metrics import EARLY
 from reports.explore.space import Design, Point, design_of
 from reports.explore.study import Bound, Study, Workload
@@ -106,7 +105,7 @@ def costs_of(design: Design) -> Costs:
     return _costs(design.hardware)
 
 
-def estimate_workload(design: Design, model: str, workload: Workload) -> Estimate:
+def estimate_workload(design: Design, model: NamedModel, workload: Workload) -> Estimate:
     """The cycle model on one request; raises LutripError where the hardware cannot hold it."""
     hardware = design.hardware
     architecture, scheme = as_stored(model, design.scheme)
@@ -161,23 +160,41 @@ def broken(bounds: tuple[Bound, ...], metrics: Mapping[str, float]) -> dict[str,
             for bound in bounds if bound.metric in metrics}
 
 
-def evaluate_point(point: Point, study: Study, measured: Path | None = None) -> Outcome:
-    """A point's outcome; measured: file of sensitivities besides the shipped ones."""
+def evaluate_point(point: Point, study: Study, known: Sensitivities | None = None) -> Outcome:
+    """A point's outcome; known: of the model whose accuracy counts."""
+    assert (known is None) == (study.accuracy is None)
     try:
         design = design_of(point, study)
-        return _evaluate(design, study, measured)
     except LutripError as error:
-        return Outcome(state="refused", reason=str(error), violations={"buildable": REFUSED})
+        return refused(error)
+    return evaluate_design(design, study, known)
 
 
-def _evaluate(design: Design, study: Study, measured: Path | None) -> Outcome:
+def refused(error: LutripError) -> Outcome:
+    """Of what cannot be built, or is unknown."""
+    return Outcome(state="refused", reason=str(error), violations={"buildable": REFUSED})
+
+
+def loss_metrics(loss: Loss) -> dict[str, float]:
+    """A scheme's loss as metrics."""
+    return {"loss_nats": loss.nats, "perplexity_ratio": math.exp(min(loss.nats, 700))}
+
+
+def evaluate_design(design: Design, study: Study, known: Sensitivities | None) -> Outcome:
+    """A design's outcome; known: of the model whose accuracy counts."""
+    try:
+        return _evaluate(design, study, known)
+    except LutripError as error:
+        return refused(error)
+
+
+def _evaluate(design: Design, study: Study, known: Sensitivities | None) -> Outcome:
     key = design_key(design)
     metrics = size_metrics(design, study.prices)
     accuracy = ""
-    if study.accuracy is not None:
-        loss = load_sensitivities(study.accuracy, measured).loss(
-            design.scheme, design.hardware.row_bits)
-        metrics |= {"loss_nats": loss.nats, "perplexity_ratio": math.exp(min(loss.nats, 700))}
+    if known is not None:
+        loss = known.loss(design.scheme, design.hardware.row_bits)
+        metrics |= loss_metrics(loss)
         accuracy = loss.provenance
     violations = broken(tuple(b for b in study.bounds if b.metric in EARLY), metrics)
     reasons = [bound.text() for bound in study.bounds if violations.get(bound.metric, 0) > 0]
@@ -197,8 +214,9 @@ def _evaluate(design: Design, study: Study, measured: Path | None) -> Outcome:
     bounds: dict[str, dict[str, float]] = {
         "prefill": defaultdict(float), "decode": defaultdict(float)}
     sums: dict[str, float] = {}
+    model = study.named.model(study.model)
     for workload in study.workloads:
-        found = estimate_workload(design, study.model, workload)
+        found = estimate_workload(design, model, workload)
         for name, value in request_sums(design, found, workload).items():
             sums[name] = sums.get(name, 0.0) + value * workload.weight / weight
         assert found.decode is not None

@@ -33,11 +33,9 @@ def findings_of(
     ids: Mapping[Point, int], neighbours: Mapping[Point, Sequence[Mapping[str, Any]]],
     references: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """What stands out: the best of each objective, why not its neighbours, what bounds most.
-
-    The front is not empty.
-    """
-    lines = [best_line(study, outcomes, front, ids, metric) for metric in study.objectives]
+    """What stands out: the best of each objective, why not its neighbours, what bounds most."""
+    lines = [best_line(study, outcomes, front, ids, metric) for metric in study.objectives
+             if front]
     for point, rows in neighbours.items():
         lines += [line for row in rows if (line := change_line(study, outcomes[point], row))]
     bounds = Counter(outcome.bounds["decode"] for outcome in outcomes.values() if outcome.bounds)
@@ -99,4 +97,26 @@ def reference_lines(
         if parts:
             lines.append(f"Beside {reference['name']} ({reference['provenance']}): "
                          f"{', '.join(parts)}.")
+    return lines
+
+
+def loss_lines(
+    study: Study, outcomes: Mapping[Point, Outcome], front: Sequence[Point],
+    evaluations: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """How much of the front's losses is measured, and how far off predictions were."""
+    if study.accuracy is None:
+        return []
+    lines = []
+    measured = sum(outcomes[point].accuracy == "measured" for point in front)
+    if front:
+        rest = ", predicted for the others" if measured < len(front) else ""
+        lines.append(f"Loss on {study.accuracy}: measured on the whole model for {measured:,} of "
+                     f"{len(front):,} designs of the front{rest}.")
+    for row in evaluations:
+        if row["measured_nats"] is not None:
+            lines.append(f"Scheme {row['scheme']}: {row['measured_nats']:.3f} nats measured, "
+                         f"{row['predicted_nats']:.3f} predicted.")
+        else:
+            lines.append(f"Scheme {row['scheme']} could not be evaluated: {row['error']}.")
     return lines

@@ -6,32 +6,31 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from hw.errors import LutripError
-from reports.explore.accuracy import load_sensitivities
+from reports.explore.accuracy import Sensitivities
 from reports.explore.evaluate import Outcome
+from reports.explore.job import lutrip_here
 from reports.explore.space import Point, contents_of
 from reports.explore.study import Study
 
 FILE = "outcomes.jsonl"
 FORMAT = 1
 APART = ("name", "path", "text", "title", "question", "choose", "sampler", "points", "batch",
-         "seed", "confirm", "references", "objectives")
+         "seed", "evaluate", "confirm", "references", "objectives", "named")
 """What of a study no outcome depends on: a search goes on with others of these."""
 
 
-def study_digest(study: Study, measured: Path | None = None) -> str:
-    """Hash of everything that outcomes depend on, the contents of named files among it.
+def study_digest(study: Study, known: Sensitivities | None = None) -> str:
+    """Hash of everything that outcomes depend on: contents of named files, sources of lutrip.
 
-    measured: file of sensitivities besides the shipped ones. Raises LutripError.
+    known: of the model whose accuracy counts. Raises LutripError.
     """
     values = {name: value for name, value in dataclasses.asdict(study).items()
               if name not in APART}
-    known = None if study.accuracy is None else load_sensitivities(study.accuracy, measured)
-    text = json.dumps([FORMAT, version("lutrip"), values, contents_of(study), repr(known)],
+    text = json.dumps([FORMAT, lutrip_here(), values, contents_of(study), repr(known)],
                       sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -40,7 +39,8 @@ class Journal:
     """Outcomes by point; `add` appends lines, whole ones only are read again."""
 
     def __init__(
-        self, folder: Path, study: Study, *, resume: bool | None, measured: Path | None = None
+        self, folder: Path, study: Study, *, resume: bool | None,
+        known: Sensitivities | None = None,
     ) -> None:
         """Open, or go on with, the journal of a folder.
 
@@ -49,7 +49,7 @@ class Journal:
         """
         self.path = folder / FILE
         self.known: dict[Point, Outcome] = {}
-        digest = study_digest(study, measured)
+        digest = study_digest(study, known)
         if self.path.is_file() and self.path.stat().st_size and resume is not False:
             if resume is None:
                 raise LutripError(f"{folder} holds outcomes of an earlier run; --resume goes on "

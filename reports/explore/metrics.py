@@ -25,7 +25,8 @@ class Metric:
 _CYCLES = "cycle model of the compiled program (docs/cycle-model.md)"
 _ENERGY = "counters of the cycle model times the energy table (docs/energy.md)"
 _SIZE = "formulas fitted to synthesis (docs/resources.md)"
-_ACCURACY = "losses of single linears, measured on golden, added up (docs/exploration.md)"
+_ACCURACY = ("whole models measured on golden, else worked out from losses of single linears "
+             "(docs/exploration.md)")
 
 METRICS: dict[str, Metric] = {
     "time_to_first_token_s": Metric("time to first token", "s", "minimize", "modelled", _CYCLES),

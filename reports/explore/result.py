@@ -11,26 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from compiler.image.image import write_atomically
+from reports.explore.accuracy import Sensitivities
 from reports.explore.details import design_values, neighbour_values
 from reports.explore.evaluate import Outcome
-from reports.explore.findings import findings_of
+from reports.explore.findings import findings_of, loss_lines
 from reports.explore.importance import importance
 from reports.explore.metrics import METRICS
+from reports.explore.pareto import best_points, front_points, leading_points
 from reports.explore.references import references_of
-from reports.explore.run import Explored, best_points, front_points
+from reports.explore.run import Explored
 from reports.explore.search import sampler_name
 from reports.explore.space import Point
 from reports.explore.study import Study
 
-FILE, FORMAT = "study.json", 1
+FILE, FORMAT = "study.json", 2
 DESIGNS = 24
 """Designs of the front that are shown in detail, besides the best of each objective."""
 
 
 def confirmed_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Point]:
-    """The designs that run in RTL: the best of each objective, then the front in its order."""
-    points = [*best_points(study, outcomes), *front_points(study, outcomes)]
-    return list(dict.fromkeys(points))[:study.confirm.designs]
+    """The designs that run in RTL."""
+    return leading_points(study, outcomes)[:study.confirm.designs]
 
 
 def label_of(name: str) -> str:
@@ -53,6 +54,7 @@ def points_values(
             parameter.name: [parameter.values[point[place]] for point, _ in rows]
             for place, parameter in enumerate(study.parameters)},
         "metrics": {name: [outcome.metrics.get(name) for _, outcome in rows] for name in used},
+        "accuracy": [outcome.accuracy for _, outcome in rows],
         "bound_prefill": [outcome.bounds.get("prefill") for _, outcome in rows],
         "bound_decode": [outcome.bounds.get("decode") for _, outcome in rows]}
 
@@ -81,13 +83,14 @@ def metric_values(study: Study, error: Mapping[str, Any] | None) -> dict[str, An
 
 
 def study_values(
-    state: Explored, *, command: str, out: Path, measured: Path | None,
-    error: Mapping[str, Any] | None,
+    state: Explored, *, command: str, out: Path, known: Sensitivities | None,
+    error: Mapping[str, Any] | None, evaluations: Sequence[Mapping[str, Any]] = (),
     confirming: Callable[[Point, int], list[dict[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """Values of study.json; writes the designs' files.
 
-    error: of the cycle model, as measured. confirming: runs a point, with its number, in RTL and
+    known: losses of schemes. error: of the cycle model, as measured. evaluations: rows of
+    `reports.explore.front_loss.FrontLosses`. confirming: runs a point, with its number, in RTL and
     returns its rows.
     """
     study, outcomes = state.study, state.outcomes
@@ -101,7 +104,7 @@ def study_values(
                            *confirmed_points(study, outcomes)])
     for point in shown:
         number = ids[point]
-        values = design_values(number, point, outcomes[point], study, out, measured)
+        values = design_values(number, point, outcomes[point], study, out, known)
         values["neighbours"] = explained.get(point, [])
         designs.append(values)
     for point in to_confirm:
@@ -134,8 +137,10 @@ def study_values(
                                                             "feasible")}},
         "points": points_values(study, outcomes, front),
         "importance": importance(study, outcomes),
-        "designs": designs, "references": references, "confirmations": confirmations,
-        "findings": findings_of(study, outcomes, front, ids, explained, references)}
+        "designs": designs, "references": references, "evaluations": list(evaluations),
+        "confirmations": confirmations,
+        "findings": [*findings_of(study, outcomes, front, ids, explained, references),
+                     *loss_lines(study, outcomes, front, evaluations)]}
 
 
 def write_study(values: Mapping[str, Any], out: Path) -> Path:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from reports.explore.details import neighbours_of
 from reports.explore.evaluate import Outcome
+from reports.explore.front_loss import FrontLosses
 from reports.explore.journal import Journal
-from reports.explore.pareto import front
-from reports.explore.search import Search, objectives_of, signed
+from reports.explore.pareto import best_points
+from reports.explore.search import Search, signed
 from reports.explore.space import Point
 from reports.explore.study import Study
 from reports.explore.workers import Workers
@@ -44,65 +43,65 @@ class Explored:
 Progress = Callable[[Explored], None]
 
 
-def explore(
-    study: Study, search: Search, journal: Journal, workers: Workers,
-    progress: Progress = lambda state: None,
-) -> Explored:
+@dataclass(frozen=True)
+class Points:
+    """Evaluates points, each once: the journal has what is known of them."""
+
+    journal: Journal
+    workers: Workers
+    progress: Progress = lambda state: None
+
+    def evaluate(self, points: Sequence[Point], state: Explored) -> list[Outcome]:
+        """Outcomes, put into the state as they come."""
+        def done(found: Sequence[tuple[Point, Outcome]]) -> None:
+            self.journal.add(found)
+            state.evaluated += len(found)
+            state.note([outcome for _, outcome in found])
+            self.progress(state)
+
+        fresh = [point for point in dict.fromkeys(points) if point not in self.journal.known]
+        if fresh:
+            self.workers.run(fresh, done)
+        outcomes = [self.journal.known[point] for point in points]
+        state.outcomes.update(zip(points, outcomes, strict=True))
+        state.note(outcomes)
+        return outcomes
+
+
+def explore(study: Study, search: Search, points: Points) -> Explored:
     """Ask, evaluate what nobody evaluated before, tell; until the search ends.
 
     Then the neighbours of the best design in each objective are tried, until none of them is new.
     """
     state = Explored(study)
-
-    def done(found: Sequence[tuple[Point, Outcome]]) -> None:
-        journal.add(found)
-        state.evaluated += len(found)
-        state.note([outcome for _, outcome in found])
-        progress(state)
-
-    def evaluated(points: Sequence[Point]) -> list[Outcome]:
-        fresh = [point for point in dict.fromkeys(points) if point not in journal.known]
-        if fresh:
-            workers.run(fresh, done)
-        outcomes = [journal.known[point] for point in points]
-        state.outcomes.update(zip(points, outcomes, strict=True))
-        state.note(outcomes)
-        return outcomes
-
     while batch := search.ask():
-        outcomes = evaluated(batch)
+        outcomes = points.evaluate(batch, state)
         search.tell(outcomes)
         state.asked += len(batch)
-        progress(state)
-    while True:
-        near = [changed for point in best_points(study, state.outcomes)
-                for _, _, changed in neighbours_of(point, study)]
-        fresh = [point for point in dict.fromkeys(near) if point not in state.outcomes]
-        if not fresh:
-            return state
-        evaluated(fresh)
+        points.progress(state)
+    while near := new_neighbours(state):
+        points.evaluate(near, state)
+    return state
 
 
-def front_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Point]:
-    """Points of the Pareto front, best first by the study's choice; one for each design."""
-    feasible = sorted(point for point, outcome in outcomes.items()
-                      if outcome.state == "feasible")
-    distinct: dict[str, Point] = {}
-    for point in feasible:
-        distinct.setdefault(outcomes[point].key, point)
-    points = list(distinct.values())
-    if not points:
-        return []
-    values = np.array([objectives_of(study, outcomes[point]) for point in points])
-    kept = [points[index] for index in front(values)]
-    return sorted(kept, key=lambda point: (
-        signed(study.choose, outcomes[point].metrics[study.choose]),
-        objectives_of(study, outcomes[point]), point))
+def new_neighbours(state: Explored) -> list[Point]:
+    """Points one change away from the best that nobody tried."""
+    near = [changed for point in best_points(state.study, state.outcomes)
+            for _, _, changed in neighbours_of(point, state.study)]
+    return [point for point in dict.fromkeys(near) if point not in state.outcomes]
 
 
-def best_points(study: Study, outcomes: Mapping[Point, Outcome]) -> list[Point]:
-    """The front's best in the metric that orders it, and in each objective."""
-    points = front_points(study, outcomes)
-    return list(dict.fromkeys(
-        min(points, key=lambda point: signed(metric, outcomes[point].metrics[metric]))
-        for metric in (study.choose, *study.objectives) if points))
+def measure_front(state: Explored, losses: FrontLosses, points: Points) -> None:
+    """Replace predicted losses of the front by measured ones, and try the neighbours of its best.
+
+    A scheme is evaluated only when no neighbour is new, so that an interrupted study comes by the
+    same way to the same front.
+    """
+    while (point := losses.next_point(state.outcomes)) is not None:
+        losses.measure(point, list(state.outcomes).index(point))
+        state.outcomes = {point: losses.settled(point, outcome)
+                          for point, outcome in state.outcomes.items()}
+        while near := new_neighbours(state):
+            points.evaluate(near, state)
+            state.outcomes |= {point: losses.settled(point, state.outcomes[point])
+                               for point in near}

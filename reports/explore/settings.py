@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 from compiler.quant.layer_keys import layer_key
@@ -18,13 +17,12 @@ from compiler.quant.scheme import (
     RowgenScheme,
     SchemeMap,
     SimdScheme,
-    load_scheme,
 )
 from hw.config import KINDS, HardwareConfig
 from hw.errors import ConfigError
-from hw.presets import CONFIGS, load_hardware, load_yaml
+from hw.presets import CONFIGS, load_yaml
+from reports.explore.named import Named
 from reports.explore.schema import number_hint
-from sim.memory_presets import MemoryPreset, load_memory
 
 GROUPS = {"attention": ("q", "k", "v", "o"), "mlp": ("gate", "up", "down")}
 """Names for several linears of a layer."""
@@ -34,24 +32,6 @@ SCHEME_KINDS: tuple[type[Any], ...] = (Lut2dScheme, RowgenScheme, SimdScheme)
 SCHEME_FIELDS = tuple(sorted({
     field.name for kind in SCHEME_KINDS for field in dataclasses.fields(kind)} - {"name"}))
 TARGETS = ("hardware", "scheme", "memory", "softmax")
-
-
-@functools.cache
-def scheme_called(name: str) -> SchemeMap:
-    """Scheme by name or file; raises ConfigError."""
-    return load_scheme(name)
-
-
-@functools.cache
-def hardware_called(name: str) -> HardwareConfig:
-    """Hardware by name or file; raises ConfigError."""
-    return load_hardware(name)
-
-
-@functools.cache
-def memory_called(name: str) -> MemoryPreset:
-    """Memory by name or file; raises ConfigError."""
-    return load_memory(name)
 
 
 def linears_of(target: str) -> tuple[str, ...]:
@@ -67,7 +47,7 @@ def linears_of(target: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def check_setting(target: str, value: Any) -> None:
+def check_setting(target: str, value: Any, named: Named) -> None:
     """Raise ConfigError for a target that is none, or a value that it cannot have."""
     kind, _, rest = target.partition(".")
     if not target:
@@ -90,9 +70,9 @@ def check_setting(target: str, value: Any) -> None:
         return
     if not isinstance(value, str):
         raise ConfigError(f"{target} takes names or files, not {value!r}")
-    {"hardware": hardware_called, "scheme": scheme_called, "memory": memory_called}[kind](value)
+    named.get(kind, value)
     if kind == "scheme" and rest:
-        _check_part(target, scheme_called(value))
+        _check_part(target, named.scheme(value))
 
 
 def _check_hardware_field(field: str, value: Any) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from compiler.frontends.load import load_model
+from compiler.calibration_text import SOURCES
 from compiler.quant.scheme import (
     METHODS,
     Lut2dScheme,
@@ -22,15 +23,13 @@ from hw.config import HardwareConfig
 from hw.errors import ConfigError, LutripError
 from reports.explore.accuracy import load_sensitivities
 from reports.explore.marked_yaml import MarkedYaml, marked
+from reports.explore.named import LOADERS
 from reports.explore.settings import (
     SCHEME_FIELDS,
     check_setting,
-    hardware_called,
     linears_of,
-    memory_called,
-    scheme_called,
 )
-from reports.explore.study import Study
+from reports.explore.study import NEWS, Study
 from sim.memory_presets import MemoryPreset, default_memory
 
 Point = tuple[int, ...]
@@ -83,7 +82,8 @@ def _changed(base: Scheme, fields: Mapping[str, Any]) -> Scheme:
 def scheme_name(scheme: SchemeMap, fields: Mapping[str, Any], parts: Mapping[str, Scheme]) -> str:
     """A name that tells what was changed."""
     changed = [f"{name}-{value}" for name, value in fields.items()]
-    mixed = [f"{linear}-{part.name}" for linear, part in parts.items()]
+    mixed = ["-".join([*(linear for linear, _ in group), name]) for name, group in
+             itertools.groupby(parts.items(), key=lambda item: item[1].name)]
     return "-".join((scheme.name, *changed, *mixed)).replace("_", "-")
 
 
@@ -104,8 +104,8 @@ def scheme_of(settings: Mapping[str, Any], study: Study) -> SchemeMap:
         if kind == "scheme" and rest in SCHEME_FIELDS:
             fields[rest] = value
         elif kind == "scheme" and rest:
-            parts |= dict.fromkeys(linears_of(rest), scheme_called(value).default)
-    given = scheme_called(settings.get("scheme", study.scheme))
+            parts |= dict.fromkeys(linears_of(rest), study.named.scheme(value).default)
+    given = study.named.scheme(settings.get("scheme", study.scheme))
     return dataclasses.replace(
         given, name=scheme_name(given, fields, parts), default=_changed(given.default, fields),
         layers={key: _changed(part, fields) for key, part in (given.layers | parts).items()},
@@ -119,34 +119,32 @@ def design_of(point: Point, study: Study) -> Design:
               if (rest := target.removeprefix("hardware.")) != target}
     try:
         hardware = dataclasses.replace(
-            hardware_called(settings.get("hardware", study.hardware)), **fields)
+            study.named.hardware(settings.get("hardware", study.hardware)), **fields)
     except ConfigError as error:
         raise ConfigError(f"hardware: {error}") from None
     memory = settings.get("memory", study.memory)
-    preset = default_memory(hardware) if memory is None else memory_called(memory)
+    preset = default_memory(hardware) if memory is None else study.named.memory(memory)
     return Design(hardware=hardware, scheme=scheme_of(settings, study), memory=preset)
 
 
 def check_space(study: Study) -> None:
     """Raise LutripError, before anything is evaluated, for names that a study has wrong."""
     place = marked(study.path, study.text)
-    loaders: dict[str, Callable[[str], Any]] = {
-        "hardware": hardware_called, "scheme": scheme_called, "memory": memory_called,
-        "accuracy": load_sensitivities, "model": load_model}
-    for key, load in loaders.items():
+    for key in ("hardware", "scheme", "memory", "accuracy", "model"):
         if (name := getattr(study, key)) is not None:
             try:
-                load(name)
+                load_sensitivities(name) if key == "accuracy" else study.named.get(key, name)
             except LutripError as error:
                 raise place.error([key], str(error)) from None
     for parameter in study.parameters:
         for settings in parameter.settings:
             for target, value in settings.items():
                 try:
-                    check_setting(target, value)
+                    check_setting(target, value, study.named)
                 except ConfigError as error:
                     raise place.error(["parameters", parameter.name], str(error), key=True
                                       ) from None
+    _check_text(place, study)
     _check_fields(place, study)
     _check_prices(place, study)
 
@@ -162,13 +160,31 @@ def _set_by(study: Study, *kinds: str) -> dict[str, dict[Any, None]]:
     return found
 
 
+def _check_text(place: MarkedYaml, study: Study) -> None:
+    """Raise ConfigError for a text on which the front cannot be evaluated, or not beside others."""
+    text = study.evaluate.text
+    if study.accuracy is None or text == NEWS:
+        return
+
+    def error(problem: str) -> ConfigError:
+        return place.error(["evaluate", "text"], problem)
+
+    if load_sensitivities(study.accuracy).whole:
+        raise error(f"losses of {study.accuracy} are known on {NEWS}; those on another text do not "
+                    "compare with them: leave text out")
+    if text == "builtin":
+        raise error("builtin is what calibrates; give news, wikipedia or a file")
+    if text not in SOURCES and not Path(text).is_file():
+        raise error(f"{text}: no such text; give news, wikipedia or a file")
+
+
 def _check_fields(place: MarkedYaml, study: Study) -> None:
     """Raise ConfigError for a field of schemes that no scheme of the study has."""
     fields = {f"scheme.{name}": name for name in SCHEME_FIELDS}
     names = dict.fromkeys([study.scheme, *(
         name for target, values in _set_by(study, "scheme").items() if target not in fields
         for name in values)])
-    given = [scheme_called(name) for name in names]
+    given = [study.named.scheme(name) for name in names]
     parts = [part for scheme in given for part in (scheme.default, *scheme.layers.values())]
     for parameter in study.parameters:
         for target in {target for settings in parameter.settings for target in settings}:
@@ -182,7 +198,7 @@ def _check_prices(place: MarkedYaml, study: Study) -> None:
     if "price" not in {*study.objectives, study.choose, *(bound.metric for bound in study.bounds)}:
         return
     given = _set_by(study, "hardware")
-    devices = [hardware_called(name).device
+    devices = [study.named.hardware(name).device
                for name in (study.hardware, *given.get("hardware", ()))]
     for device in (*devices, *given.get("hardware.device", ())):
         if device not in study.prices:
@@ -190,20 +206,18 @@ def _check_prices(place: MarkedYaml, study: Study) -> None:
 
 
 def contents_of(study: Study) -> list[str]:
-    """What the names of hardware, schemes and memories in a study stand for."""
-    loaders: dict[str, Callable[[str], Any]] = {
-        "hardware": hardware_called, "scheme": scheme_called, "memory": memory_called}
-    named = {("hardware", study.hardware), ("scheme", study.scheme)}
+    """What the names in a study stand for; all that points need of it is read then."""
+    named = {("model", study.model), ("hardware", study.hardware), ("scheme", study.scheme)}
     if study.memory is not None:
         named.add(("memory", study.memory))
     for parameter in study.parameters:
         for settings in parameter.settings:
             for target, value in settings.items():
                 kind, _, rest = target.partition(".")
-                if kind in loaders and isinstance(value, str) and (
+                if kind in LOADERS and isinstance(value, str) and (
                         not rest or (kind == "scheme" and rest not in SCHEME_FIELDS)):
                     named.add((kind, value))
-    return [repr(loaders[kind](name)) for kind, name in sorted(named)]
+    return [repr(study.named.get(kind, name)) for kind, name in sorted(named)]
 
 
 def every_scheme(study: Study) -> list[SchemeMap]:

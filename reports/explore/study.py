@@ -12,12 +12,15 @@ from hw.errors import ConfigError
 from hw.presets import CONFIGS, find
 from reports.explore.marked_yaml import MarkedYaml, read_marked
 from reports.explore.metrics import METRICS, Goal, told
+from reports.explore.named import Named
 from reports.explore.schema import check_schema
 
 EXHAUSTIVE_MOST = 20_000
 """Combinations up to which every one is tried where the study does not say how many."""
 POINTS = 2_000
 """Points of a larger space where the study does not say how many."""
+NEWS = "news"
+"""Text on which shipped losses are measured."""
 VALUES_MOST = 10_000
 """Values of a range."""
 
@@ -79,14 +82,27 @@ class Confirmation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How many schemes of the front are evaluated on the whole model, and on which tokens.
+
+    text: news, wikipedia or a file; another than news only of models that nothing is shipped of.
+    """
+
+    schemes: int = 4
+    tokens: int = 3072
+    text: str = NEWS
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """What is explored.
 
     hardware, scheme, memory: what no parameter sets, by name or file; memory None: the device's.
-    accuracy: model whose measured sensitivities predict the loss, or None. fits, headroom: points
-    must fit their device, with the recommended room. prices: of devices. points: None for all or
-    `POINTS`. batch: points between two looks of the search. choose: metric that orders the front.
-    references: GPUs (``configs/gpus``) and published designs (``configs/published``) to show.
+    accuracy: model whose measured sensitivities predict the loss, and on which the front's schemes
+    are evaluated, or None. fits, headroom: points must fit their device, with the recommended room.
+    prices: of devices. points: None for all or `POINTS`. batch: points between two looks of the
+    search. choose: metric that orders the front. references: GPUs (``configs/gpus``) and published
+    designs (``configs/published``) to show. named: what the names stand for.
     """
 
     name: str
@@ -111,8 +127,10 @@ class Study:
     points: int | None = None
     batch: int = 100
     seed: int = 0
+    evaluate: Evaluation = Evaluation()
     confirm: Confirmation = Confirmation()
     references: tuple[str, ...] = ()
+    named: Named = field(default_factory=Named, compare=False, repr=False)
 
     @property
     def space(self) -> int:
@@ -161,6 +179,7 @@ def load_study(name: str) -> Study:
         objectives=objectives, choose=value.get("choose", objectives[0]),
         prices=value.get("prices", {}), sampler=search.get("sampler", "auto"),
         points=search.get("points"), batch=search.get("batch", 100), seed=search.get("seed", 0),
+        evaluate=Evaluation(**value.get("evaluate", {})),
         confirm=Confirmation(**value.get("confirm", {})),
         references=tuple(value.get("references", ())))
     _check(marked, study)
@@ -214,6 +233,9 @@ def _check(marked: MarkedYaml, study: Study) -> None:
         if marked.value.get(key) and study.headroom and not study.fits:
             raise marked.error([key], "headroom needs fits")
     if study.accuracy is None:
+        if "evaluate" in marked.value:
+            raise marked.error(["evaluate"], "evaluate needs the key accuracy: the model that is "
+                               "evaluated", key=True)
         for key, names in (("objectives", study.objectives),
                            ("constraints", [bound.metric for bound in study.bounds])):
             for number, metric in enumerate(names):

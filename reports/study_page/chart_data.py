@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from reports.study_page import tables
-from reports.study_page.study import Study
+from reports.study_page.study import BY_POINT, Study
 
 DIGITS = 6
 
@@ -59,6 +59,7 @@ def chart_data(study: Study) -> dict[str, Any]:
                     for name, column in points["metrics"].items()},
         "id": points["id"], "state": coded(points["state"]), "reason": coded(points["reason"]),
         "front": [int(value) for value in points["front"]],
+        "accuracy": {"metrics": BY_POINT, **coded(points["accuracy"])},
         "bound": {phase: coded(points[f"bound_{phase}"]) for phase in ("prefill", "decode")},
         "designs": {design: item["name"] for design, item in study.designs.items()},
         "references": [{"name": item["name"], "kind": item["kind"],

@@ -57,6 +57,15 @@ def study_settings(study: Study) -> dict[str, Any]:
     return chosen
 
 
+def _tag(name: str, studies: Sequence[Study], best: Sequence[int | None]) -> Tag:
+    """Where the best values come from; predicted where one of them is."""
+    tags = [study.tag(name, number) for study, number in zip(studies, best, strict=True)
+            if number is not None]
+    if not tags:
+        return Tag(studies[0]["metrics"][name]["provenance"])
+    return Tag.PREDICTED if Tag.PREDICTED in tags else tags[0]
+
+
 def study_results(studies: Sequence[Study]) -> list[Result]:
     """Best value of each study's objectives that all have a number for, then the counts."""
     rows = []
@@ -69,7 +78,7 @@ def study_results(studies: Sequence[Study]) -> list[Result]:
         best = [study.best(name, goal) for study in studies]
         unit, label = studies[0]["metrics"][name]["unit"], studies[0].label(name)
         rows.append(result(
-            f"best {label}", Tag(studies[0]["metrics"][name]["provenance"]),
+            f"best {label}", _tag(name, studies, best),
             [None if number is None else study.metric(name, number)
              for study, number in zip(studies, best, strict=True)],
             partial(tables.shown, unit=unit),

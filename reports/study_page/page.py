@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from compiler.image.image import write_atomically
+from hw.config import EXACT_ROW_BITS
 from reports.canvas import PALETTE
 from reports.facts import RESOURCE_NAMES
 from reports.numbers import Tag
@@ -21,7 +22,7 @@ from reports.page import FIGURES, REPORT, new_environment
 from reports.picture import Picture, draw, vector
 from reports.study_page import figures, tables
 from reports.study_page.chart_data import chart_data, packed, packed_json
-from reports.study_page.study import Study, load_study
+from reports.study_page.study import BY_POINT, Study, load_study
 from reports.study_page.tabular import tables_of
 
 LIGHTER = 0.3
@@ -109,6 +110,8 @@ def render(study: Study, drawings: Mapping[str, Drawing]) -> str:
         filter_metrics=list(study["metrics"]), importance=tables.importance_rows(study),
         reference_metrics=tables.reference_metrics(study),
         beside=tables.beside_references(study), reasons=tables.reasons(study),
+        exact_row_bits=EXACT_ROW_BITS, by_point=BY_POINT,
+        measured_losses=tables.measured_losses(study),
         pictures={name: each.picture for name, each in drawings.items()},
     )
 

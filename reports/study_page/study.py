@@ -20,7 +20,7 @@ from reports.numbers import Tag
 from reports.records import ANY_KEY, check
 
 STUDY = "study.json"
-FORMAT_NUMBER = 1
+FORMAT_NUMBER = 2
 FEASIBLE, INFEASIBLE, REFUSED = "feasible", "infeasible", "refused"
 STATES = (FEASIBLE, INFEASIBLE, REFUSED)
 PREFILL, DECODE = "prefill", "decode"
@@ -29,6 +29,11 @@ GOALS = ("minimize", "maximize")
 NUMBER_OR_NULL = (OR_NULL, float)
 CONFIRMATION = {"id": int, "what": str, "phase": str, "model_cycles": float, "rtl_cycles": float,
                 "error": float, "bit_exact": bool}
+EVALUATION = {"id": int, "scheme": str, "row_bits": int, "predicted_nats": float,
+              "measured_nats": NUMBER_OR_NULL, "perplexity_ratio": NUMBER_OR_NULL,
+              "predictions": (OR_NULL, int), "command": (OR_NULL, str), "error": (OR_NULL, str)}
+BY_POINT = ("loss_nats", "perplexity_ratio")
+"""Metrics that are measured for some points and predicted for others."""
 DESIGN = {
     "id": int, "name": str, "parameters": {}, "metrics": {ANY_KEY: NUMBER_OR_NULL},
     "hardware": {}, "scheme": object, "files": {ANY_KEY: str}, "commands": [str],
@@ -60,12 +65,13 @@ FORMAT: dict[str, Any] = {
     "points": {
         "id": [int], "state": [str], "reason": [str], "front": [bool],
         "parameters": {ANY_KEY: [object]}, "metrics": {ANY_KEY: [NUMBER_OR_NULL]},
-        "bound_prefill": [(OR_NULL, str)], "bound_decode": [(OR_NULL, str)],
+        "bound_prefill": [(OR_NULL, str)], "bound_decode": [(OR_NULL, str)], "accuracy": [str],
     },
     "importance": {ANY_KEY: {ANY_KEY: float}},
     "designs": [DESIGN],
     "references": [{"name": str, "kind": str, "provenance": str, "source": str,
                     "metrics": {ANY_KEY: NUMBER_OR_NULL}, "note": str}],
+    "evaluations": [EVALUATION],
     "confirmations": [CONFIRMATION],
     "findings": [str],
 }
@@ -121,6 +127,11 @@ class Study:
         value: float | None = self["points"]["metrics"][name][self.rows[number]]
         return value
 
+    def tag(self, name: str, number: int) -> Tag:
+        """Where a metric of a point comes from."""
+        own = self["points"]["accuracy"][self.rows[number]] if name in BY_POINT else ""
+        return Tag(own or self["metrics"][name]["provenance"])
+
     def label(self, name: str) -> str:
         """A metric's or a parameter's name for people."""
         if name in self["metrics"]:
@@ -164,11 +175,13 @@ def study_of(path: Path, values: Mapping[str, Any]) -> Study:
     for where, item in tags:
         if item["provenance"] not in set(Tag):
             raise ValueError(f"study.{where}: no provenance is called {item['provenance']!r}")
+    if unknown := sorted(set(values["points"]["accuracy"]) - {"", *Tag}):
+        raise ValueError(f"study.points.accuracy: no provenance is called {unknown[0]!r}")
     for objective in values["objectives"]:
         if objective["goal"] not in GOALS:
             raise ValueError(f"study.objectives: {objective['goal']!r} is no goal")
     ids = set(values["points"]["id"])
-    for where in ("designs", "confirmations"):
+    for where in ("designs", "evaluations", "confirmations"):
         for item in values[where]:
             if item["id"] not in ids:
                 raise ValueError(f"study.{where}: there is no point {item['id']}")
@@ -186,7 +199,7 @@ def _check_columns(values: Mapping[str, Any]) -> None:
     if unknown := sorted(set(points["metrics"]) - set(values["metrics"])):
         raise ValueError(f"study.metrics lacks {unknown[0]}, which study.points.metrics has")
     columns: dict[str, Sequence[Any]] = {
-        name: points[name] for name in ("state", "reason", "front", "bound_prefill",
+        name: points[name] for name in ("state", "reason", "front", "accuracy", "bound_prefill",
                                         "bound_decode")}
     columns |= {f"{kind}.{name}": column for kind in ("parameters", "metrics")
                 for name, column in points[kind].items()}

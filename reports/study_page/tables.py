@@ -94,8 +94,14 @@ def headline(study: Study) -> list[tuple[Fact, int]]:
             note = f"{number(gain(study, name, value, its), 3)} times as good as {other}"
         word = "highest" if study.goals[name] == GOALS[1] else "lowest"
         found.append((Fact(f"{word} {metric['label']}", shown(value, metric["unit"]),
-                           Tag(metric["provenance"]), note), design))
+                           study.tag(name, design), note), design))
     return found
+
+
+def measured_losses(study: Study) -> int:
+    """Designs of the front whose loss is measured on the whole model."""
+    accuracy = study["points"]["accuracy"]
+    return sum(accuracy[study.rows[number]] == Tag.MEASURED for number in study.front)
 
 
 def best_designs(study: Study) -> dict[int, list[str]]:
@@ -136,7 +142,7 @@ def beside_references(study: Study) -> list[dict[str, Any]]:
         {"name": name_of(study, design), "id": design, "kind": "this study",
          "note": f"best in {', '.join(labels)}",
          "metrics": {name: study.metric(name, design) for name in names},
-         "tags": {name: study["metrics"][name]["provenance"] for name in names}, "source": ""}
+         "tags": {name: study.tag(name, design) for name in names}, "source": ""}
         for design, labels in best_designs(study).items()]
     rows += [{"name": item["name"], "id": None, "kind": item["kind"].upper(), "note": item["note"],
               "metrics": item["metrics"], "source": item["source"],

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from reports.study_page.study import Study
 
 POINTS, FRONT = "points.csv", "front.csv"
-ENDS = ("bound_prefill", "bound_decode")
+ENDS = ("bound_prefill", "bound_decode", "accuracy")
 
 
 def csv_of(study: Study, rows: Iterable[int]) -> bytes:

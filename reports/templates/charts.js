@@ -4,7 +4,7 @@ const PREFIXES = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-
 const SCALED_UNITS = new Set(["s", "J", "W", "B", "Hz"]);
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const CONFIG = {
-  displaylogo: false, responsive: true,
+  displaylogo: false, responsive: true, showSendToCloud: false,
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   toImageButtonOptions: { format: "svg", scale: 1 },
 };
@@ -103,6 +103,14 @@ function spread(values) {
   const low = there.reduce((a, b) => Math.min(a, b));
   const high = there.reduce((a, b) => Math.max(a, b));
   return low > 0 && high / low > 10;
+}
+
+// Draw a chart. Its box has a name and tables have the numbers, so screen readers are spared the
+// loose texts of the drawing; its buttons stay.
+async function draw(id, traces, looks) {
+  const box = byId(id);
+  await Plotly.react(box, traces, looks, CONFIG);
+  for (const drawing of box.querySelectorAll(".main-svg")) drawing.ariaHidden = "true";
 }
 
 function hasWebGL() {

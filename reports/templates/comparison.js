@@ -14,9 +14,9 @@ function drawFronts() {
     marker: { size: 10, color: seriesColour(colours, place), symbol: SYMBOLS[place % SYMBOLS.length],
       line: { color: colours.card, width: 1 } },
   }));
-  return Plotly.react("front-chart", traces, layout(colours, {
+  return draw("front-chart", traces, layout(colours, {
     xaxis: metricAxis(colours, x, byId("x-log").checked),
-    yaxis: metricAxis(colours, y, byId("y-log").checked) }), CONFIG);
+    yaxis: metricAxis(colours, y, byId("y-log").checked) }));
 }
 
 function pickLogarithm(end) {

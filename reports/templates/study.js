@@ -139,11 +139,11 @@ function drawFront(rows) {
   traces.push({ type: "scatter", mode: "markers", ...place(ring), hoverinfo: "skip",
     name: ring.length ? nameOf(selected) : "selected", showlegend: ring.length > 0,
     marker: { symbol: "circle-open", size: 18, color: colours.ink, line: { width: 3 } } });
-  return Plotly.react("front-chart", traces, layout(colours, {
+  return draw("front-chart", traces, layout(colours, {
     xaxis: metricAxis(colours, x, byId("x-log").checked),
     yaxis: metricAxis(colours, y, byId("y-log").checked),
     uirevision: [x, y, byId("x-log").checked, byId("y-log").checked].join(),
-  }), CONFIG);
+  }));
 }
 
 // ---- parallel coordinates
@@ -191,14 +191,14 @@ function drawParallel(rows) {
     label, values: kept.map(at), ...more,
     ...(brushes[label] ? { constraintrange: brushes[label] } : {}),
   }));
-  Plotly.react("parallel-chart", [{
+  draw("parallel-chart", [{
     type: "parcoords", dimensions, labelangle: 0, labelside: "top",
     labelfont: { size: 12, color: colours.ink }, tickfont: { size: 11, color: colours.ink },
     rangefont: { size: 1, color: colours.card },
     line: { color: shade, reversescale: goals.get(data.objectives[0].name) === "maximize",
       colorscale: [[0, colours.accent], [0.35, colours.series[0]], [1, colours.faint]] },
     unselected: { line: { color: colours.line, opacity: 0.25 } },
-  }], layout(colours, { margin: { l: 100, r: 70, t: 50, b: 24 } }), CONFIG);
+  }], layout(colours, { margin: { l: 100, r: 70, t: 50, b: 24 } }));
 }
 
 function readBrushes() {
@@ -254,7 +254,7 @@ function drawMap(rows) {
       return make("td", {}, make("span", { className: "bound" }, mark, bound), pick,
         make("span", { className: "soft", textContent: ` ${number(cell.points)} points` }), strip);
     })));
-  table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...body));
+  table.replaceChildren(table.caption, make("thead", {}, head), make("tbody", {}, ...body));
 }
 
 // ---- references and RTL
@@ -270,13 +270,13 @@ function drawReferences() {
   const bars = [...own, ...others].filter((each) => Number.isFinite(each.value)).reverse();
   const looks = { "this study": colours.accent, fpga: colours.series[0], gpu: colours.faint };
   box.style.height = `${110 + 30 * bars.length}px`;
-  return Plotly.react(box, [{ type: "bar", orientation: "h", x: bars.map((bar) => bar.value),
+  return draw("reference-chart", [{ type: "bar", orientation: "h", x: bars.map((bar) => bar.value),
     y: bars.map((bar) => bar.name), marker: { color: bars.map((bar) => looks[bar.kind]) },
     text: bars.map((bar) => quantity(bar.value, data.metrics[name].unit)), textposition: "outside",
     cliponaxis: false, hovertemplate: "%{y}: %{text}<extra></extra>" }], layout(colours, {
     xaxis: { ...metricAxis(colours, name, false), rangemode: "tozero" },
     yaxis: axis(colours, "", { gridcolor: colours.card }), showlegend: false, bargap: 0.35,
-    margin: { l: 60, r: 90, t: 24, b: 50 } }), CONFIG);
+    margin: { l: 60, r: 90, t: 24, b: 50 } }));
 }
 
 function drawConfirmations() {
@@ -315,9 +315,9 @@ function drawConfirmations() {
         y: found.map((each) => 100 * each.error) });
   });
   const cycles = { type: "log", tickformat: "~s", dtick: 1, range: ends.map(Math.log10) };
-  return Plotly.react(box, traces, layout(colours, {
+  return draw("rtl-chart", traces, layout(colours, {
     grid: { rows: 1, columns: 2, pattern: "independent" },
     xaxis: axis(colours, "RTL cycles", cycles), yaxis: axis(colours, "model cycles", cycles),
     xaxis2: axis(colours, "RTL cycles", cycles), yaxis2: axis(colours, "error of the model, %"),
-  }), CONFIG);
+  }));
 }

@@ -1,5 +1,11 @@
 // The selected design's panel, and what ties the study page's controls together.
 
+// Losses are measured for some designs and predicted for others.
+function tagOf(name, row) {
+  const own = data.accuracy.metrics.includes(name) && data.accuracy.values[data.accuracy.codes[row]];
+  return own || data.metrics[name].tag;
+}
+
 function tableRow(label, value, tag) {
   const cells = [make("th", { scope: "row", textContent: label }),
     make("td", { className: "n", textContent: value })];
@@ -26,7 +32,7 @@ function fillPanel(row) {
   byId("panel-parameters").replaceChildren(...data.parameters.map((each) =>
     tableRow(each.label, said(valueOf(each, row)), null)));
   byId("panel-metrics").replaceChildren(...Object.entries(data.metrics).map(([name, metric]) =>
-    tableRow(metric.label, quantity(data.columns[name][row], metric.unit), metric.tag)));
+    tableRow(metric.label, quantity(data.columns[name][row], metric.unit), tagOf(name, row))));
   for (const detail of document.querySelectorAll(".detail")) {
     detail.hidden = detail.id !== `detail-${id}`;
   }
@@ -139,6 +145,7 @@ function start() {
     });
     if (WEBGL) byId("parallel-chart").on("plotly_restyle", readBrushes);
     byId("rtl-chart")?.on("plotly_click", (event) => select(event.points[0].customdata));
+    for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
     document.documentElement.dataset.ready = "yes";
   });
 }

@@ -16,7 +16,7 @@ FOUR = Blocks(weight_bits=4, group=32, asymmetric=True)
 
 def test_shapes_have_no_blocks():
     scheme = load_scheme("simd-w4a8")
-    assert as_stored("shape:tiny", scheme)[1] is scheme
+    assert as_stored(named_model("shape:tiny"), scheme)[1] is scheme
     assert not named_model("shape:tiny").blocks
 
 
@@ -33,10 +33,8 @@ def test_blocks_replace_groups_where_they_run():
 def test_layers_that_are_alike_are_one_key(monkeypatch):
     architecture = dataclasses.replace(named_model("shape:tiny").architecture, layers=4)
     blocks = {("q", layer): FOUR for layer in range(4)} | {("down", 2): FOUR}
-    monkeypatch.setattr("compiler.own_blocks.named_model",
-                        lambda name: NamedModel(architecture, blocks))
     scheme = load_scheme("simd-w4a8")
-    stored = as_stored("any", scheme)[1]
+    stored = as_stored(NamedModel(architecture, blocks), scheme)[1]
     assert [key for key in stored.layers if key.endswith((".q", "q"))] == ["q"]
     assert [key for key in stored.layers if key.endswith("down")] == [
         "0-1.down", "2-2.down", "3-3.down"]
@@ -49,7 +47,7 @@ def test_layers_that_are_alike_are_one_key(monkeypatch):
 @pytest.mark.parametrize("name", ["simd-w4a8", "mix-lut-simd"])
 def test_every_linear_of_the_packaged_model(packaged_model, name):
     model, scheme = load_model(packaged_model), load_scheme(name)
-    architecture, stored = as_stored(packaged_model, scheme)
+    architecture, stored = as_stored(named_model(packaged_model), scheme)
     assert architecture == model.architecture
     for layer in (0, 13, 29):
         for linear in architecture.linears:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hw.golden.norm import UNIT_BITS, bit_lengths, normalize, shift_either
@@ -71,6 +71,7 @@ def steps(weight: float, columns: int, step: float) -> int:
 
 
 @settings(max_examples=40)
+@example(seed=93, columns=2, bits=4, center=True)
 @given(
     seed=st.integers(0, 999), columns=st.integers(2, 600), bits=st.integers(4, 31),
     center=st.booleans(),
@@ -88,7 +89,9 @@ def test_close_to_float(seed: int, columns: int, bits: int, center: bool) -> Non
         x[None], codes, bias, SHIFT, round(2**31 / columns), round(epsilon), center
     )[0].astype(float)
     real = x - x.mean() if center else x.astype(float)
-    unit = real / np.sqrt(max((real**2).sum() + round(epsilon), 1))
+    # The sum is at least 1 in steps of the shifted row, whose small values have gained 8 bits.
+    least = 4.0 ** max(int(np.abs(x).max()).bit_length() - 16, -8)
+    unit = real / np.sqrt(max((real**2).sum() + round(epsilon), least))
     wanted = unit * codes * 2.0 ** (UNIT_BITS - SHIFT)
     wanted = np.clip(wanted + bias, -32767, 32767)
     # Shifted values have 16 bits; a row of equal values less its mean is rounding noise. Values

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 
 import pytest
 
+from compiler.text import DEFAULT_PROMPT
 from lutrip.cli import main
 from reports.explore.journal import FILE
 from tests.reports.explore.studies import TEXT, write
@@ -152,3 +155,78 @@ def test_wrong_options(tmp_path, capsys, arguments, status, said):
     study = write(tmp_path)
     assert main(["explore", str(study), "--out", str(tmp_path / "out"), *arguments]) == status
     assert said in capsys.readouterr().err
+
+
+OWN = """\
+title: own model
+model: shape:tiny
+accuracy: shape:tiny
+workloads:
+  - {prefill: 6, decode: 4}
+hardware: sim
+scheme: simd-w8a8
+parameters:
+  scheme.mlp: [simd-w8a8, simd-w4a8-g64-nearest]
+objectives: [time_per_token_s, lut]
+evaluate: {schemes: 1, tokens: 200, text: TEXT}
+"""
+
+
+def test_a_model_of_ones_own_is_measured_and_evaluated(tmp_path, capsys, monkeypatch):
+    """Nothing is known of it: sensitivities first, then the whole model for the front's best."""
+    monkeypatch.setenv("LUTRIP_CACHE", str(tmp_path / "cache"))
+    text, out, report = tmp_path / "text.txt", tmp_path / "out", tmp_path / "values.json"
+    text.write_text(f"{DEFAULT_PROMPT}\n" * 3)
+    study = write(tmp_path, OWN.replace("TEXT", str(text)))
+    arguments = ["explore", str(study), "--out", str(out), "--no-confirm", "--json", str(report)]
+    assert main(arguments) == 2
+    assert "is known for simd-w4a8-g64-nearest, simd-w8a8; --measure" in capsys.readouterr().err
+    assert main([*arguments, "--measure"]) == 0
+    assert "nats measured" in capsys.readouterr().out
+    values = json.loads(report.read_text())
+    (row,) = values["evaluations"]
+    assert row["error"] is None
+    assert row["predictions"] == 199
+    designs = {design["id"]: design for design in values["designs"]}
+    own = designs[row["id"]]["accuracy"]
+    assert (own["provenance"], own["loss_nats"]) == ("measured", row["measured_nats"])
+    assert own["source"] == row["command"]
+    assert values["points"]["accuracy"].count("measured") == 1
+    assert row["predicted_nats"] != row["measured_nats"]
+    assert "</html>" in (out / "report.html").read_text()
+    # The command that the report names finds the same.
+    again = tmp_path / "again.json"
+    assert main([*shlex.split(row["command"])[1:], "--json", str(again)]) == 0
+    found = json.loads(again.read_text())
+    assert math.log(found["perplexity"] / found["perplexity_float"]) == pytest.approx(
+        row["measured_nats"])
+    assert main([*arguments, "--resume", "--no-evaluate"]) == 0
+    assert json.loads(report.read_text())["evaluations"] == []
+    # Measured losses beyond a bound: the report says so, and so does the error.
+    tight = write(tmp_path, study.read_text().replace("schemes: 1", "schemes: 4")
+                  + "constraints: {loss_nats: {max: 5}}\n", "tight.yaml")
+    bound = ["explore", str(tight), "--out", str(out), "--no-confirm", "--no-resume"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lutrip.exploring.evaluating", lambda *_: lambda design, number: {
+            "perplexity": 1e6, "perplexity_float": 1.0, "predictions": 1, "command": "made up"})
+        capsys.readouterr()
+        assert main(bound) == 2
+    assert "no design meets the constraints" in capsys.readouterr().err
+    shown = json.loads((out / "study.json").read_text())
+    assert (shown["counts"]["front"], len(shown["evaluations"])) == (0, 2)
+    assert "No design meets all constraints" in (out / "report.html").read_text()
+    # What was measured on another text does not count here.
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text())
+    elsewhere = write(tmp_path, OWN.replace("TEXT", str(other)), "elsewhere.yaml")
+    assert main(["explore", str(elsewhere), "--out", str(out), "--no-confirm"]) == 2
+    assert "holds sensitivities of text" in capsys.readouterr().err
+    assert main([*arguments, "--no-resume", "--no-evaluate"]) == 0
+    text.rename(tmp_path / "gone.txt")
+    assert main([*arguments, "--resume"]) == 2
+    assert "no such text; give news" in capsys.readouterr().err
+    text.write_text("short")
+    capsys.readouterr()
+    assert main([*arguments, "--resume"]) == 0
+    assert "not evaluated" in (said := capsys.readouterr().out)
+    assert "ends before window 1" in said

@@ -20,7 +20,7 @@ PARAMETERS: dict[str, tuple[str, list[Any]]] = {
 }
 BITS = {"rowgen-2bit": 2.3, "rowgen-3bit": 3.3, "simd-w4a8": 4.5, "lut2d": 6.5}
 HARM = {"rowgen-2bit": 1.2, "rowgen-3bit": 0.31, "simd-w4a8": 0.06, "lut2d": 2.6}
-MODELLED, PREDICTED = "modelled", "predicted"
+MODELLED, PREDICTED, MEASURED = "modelled", "predicted", "measured"
 METRICS = {
     "time_to_first_token_s": ("time to first token", "s", MODELLED),
     "time_per_token_s": ("time per token", "s", MODELLED),
@@ -157,6 +157,8 @@ def columns_of(count: int, chance: random.Random) -> dict[str, Any]:
             points["metrics"][name].append(None if refused else metrics[name])
         for name, bound in zip(("bound_prefill", "bound_decode"), bounds, strict=True):
             points[name].append(None if refused else bound)
+    points["accuracy"] = ["" if state == "refused" else MEASURED if number % 4 == 0 else PREDICTED
+                          for number, state in zip(points["id"], points["state"], strict=True)]
     columns = zip(*(points["metrics"][name] for name in OBJECTIVES), strict=True)
     points["front"] = on_front([row if state == "feasible" else None for row, state
                                 in zip(columns, points["state"], strict=True)])
@@ -177,7 +179,7 @@ def synthetic_study(folder: Path, count: int = 400, seed: int = 1,
         for row in front[:24]]
     states = points["state"]
     values: dict[str, Any] = {
-        "format": 1, "kind": "study", "name": "made-up", "title": "Designs on the V80 card",
+        "format": 2, "kind": "study", "name": "made-up", "title": "Designs on the V80 card",
         "question": "Which design on the V80 decodes Qwen3-1.7B fastest with no more LUTs than "
                     "the published one?",
         "command": f"lutrip explore made-up --out runs/made-up --seed {seed}",
@@ -215,6 +217,14 @@ def synthetic_study(folder: Path, count: int = 400, seed: int = 1,
              "metrics": {"time_per_token_s": 0.0062, "time_to_first_token_s": 0.019,
                          "energy_per_token_j": 0.9}},
         ],
+        "evaluations": [
+            {"id": designs[0]["id"], "scheme": "mix-of-everything", "row_bits": 12,
+             "predicted_nats": 0.625, "measured_nats": 0.5, "perplexity_ratio": 1.6487,
+             "predictions": 3066,
+             "command": "lutrip evaluate --model smollm2-135m --scheme mix.yaml", "error": None},
+            {"id": designs[-1]["id"], "scheme": "too-wide", "row_bits": 16, "predicted_nats": 2.0,
+             "measured_nats": None, "perplexity_ratio": None, "predictions": None,
+             "command": None, "error": "hardware holds 128 inputs"}],
         "confirmations": confirmations_of(designs, chance),
         "findings": ["The fastest design decodes in less time than the published one.",
                      "Weight ports bound decode in most of the front's designs."],

@@ -11,7 +11,7 @@ from reports.comparison import kind_of, write_comparison
 from reports.differences import MISSING, result, settings_of
 from reports.numbers import Tag
 from reports.study_page import compare
-from reports.study_page.study import load_study
+from reports.study_page.study import load_study, study_of
 from reports.study_page.tables import shown
 from tests.reports.html_page import check_markup
 from tests.reports.synthetic import synthetic_demo, synthetic_run
@@ -66,6 +66,22 @@ def test_best_of_what_is_no_objective(tmp_path: Path) -> None:
                                                 strict=True) if state == "feasible")
     assert rows["best power"].values[0] == shown(highest, "W")
     assert "–" not in rows["best time per token"].values
+
+
+@pytest.mark.parametrize("accuracy", [("measured", "predicted"), ("predicted", "measured"),
+                                      ("measured", "measured")])
+def test_best_losses_are_measured_only_where_all_are(
+    tmp_path: Path, accuracy: tuple[str, str]
+) -> None:
+    objectives = [{"name": "perplexity_ratio", "goal": "minimize"}]
+    studies = []
+    for name, kind in zip("ab", accuracy, strict=True):
+        values = synthetic_study(tmp_path / name, 60, objectives=objectives)
+        values["points"]["accuracy"] = [kind] * 60
+        studies.append(study_of(tmp_path / name, values))
+    row = compare.study_results(studies)[0]
+    assert row.label == "best perplexity over float"
+    assert row.tag == ("measured" if accuracy == ("measured", "measured") else "predicted")
 
 
 def test_study_with_itself(tmp_path: Path) -> None:

@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from reports.comparison import write_comparison
 from reports.study_page.page import write_study_report
 from reports.study_page.study import Study, load_study
+from tests.reports.browser import NO_WEBGL, chromium, needs_chromium, opened, violations
 from tests.reports.synthetic_study import OBJECTIVES, PARAMETERS, synthetic_study
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: install the Debian package chromium")
-READY = "document.documentElement.dataset.ready === 'yes'"
-PATIENCE_MS = 60_000
-NO_WEBGL = """const real = HTMLCanvasElement.prototype.getContext;
-HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
-  return kind.startsWith("webgl") ? null : real.call(this, kind, ...more); };"""
-"""Where WebGL is not what is tested: without a graphics card it takes most of the time."""
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with chromium() as opened_browser:
+        yield opened_browser
 
 
 @pytest.fixture(scope="module")
@@ -42,31 +30,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     synthetic_study(folder, 200)
     write_study_report(folder)
     return load_study(folder)
-
-
-@contextmanager
-def opened(
-    browser: Browser, folder: Path, script: str = "", *, wait: bool = True, **options: Any
-) -> Iterator[Page]:
-    """The folder's page; fails on any error in the console and on any request but for the page."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, **options)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    problems: list[str] = []
-    address = (folder / "report.html").as_uri()
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text)
-            if message.type == "error" else None)
-    page.on("request", lambda request: problems.append(f"request: {request.url[:200]}")
-            if request.url != address and not request.url.startswith(("data:", "blob:")) else None)
-    if script:
-        page.add_init_script(script)
-    page.goto(address)
-    if wait:
-        page.wait_for_function(READY)
-    yield page
-    context.close()
-    assert problems == []
 
 
 def title(page: Page) -> str:
@@ -180,6 +143,7 @@ def test_parallel_coordinates_filter_the_other_charts(browser: Browser, study: S
         page.mouse.move(x, box["y"] + box["height"] * 0.2, steps=5)
         page.wait_for_timeout(400)
         page.mouse.up()
+        assert violations(page, "#parallel-chart") == []
         points = study["points"]
         highest = max(PARAMETERS["hardware.lanes"][1])
         wait_for_shown(page, sum(
@@ -192,13 +156,6 @@ def test_page_without_webgl(browser: Browser, study: Study) -> None:
         assert page.locator("figure.webgl img").is_visible()
         assert not page.locator("#parallel-chart").is_visible()
         assert page.locator("#front-chart .points path").count() > 100
-
-
-def test_page_without_scripts(browser: Browser, study: Study) -> None:
-    with opened(browser, study.path, wait=False, java_script_enabled=False) as page:
-        assert page.locator("figure.static img").first.is_visible()
-        assert page.locator(".detail").nth(1).is_visible()
-        assert not page.locator("#front-chart").is_visible()
 
 
 def test_dark_print_and_narrow(browser: Browser, study: Study) -> None:

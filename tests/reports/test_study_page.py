@@ -80,6 +80,30 @@ def test_what_the_page_says(folder: Path, study: Study) -> None:
     assert "device: v80" in text
 
 
+def test_losses_say_where_they_come_from(folder: Path, study: Study, tmp_path: Path) -> None:
+    """Measured for some designs, predicted for others: in the table, in the detail, in the CSV."""
+    text = unescape((folder / "report.html").read_text())
+    section = text[text.index('<h2 id="accuracy">'):text.index('<h2 id="rtl">')]
+    count = sum(study["points"]["accuracy"][study.rows[number]] == "measured"
+                for number in study.front)
+    assert 0 < count < len(study.front)
+    assert f"On the front {count} of {len(study.front)} designs" in section
+    for part in ("mix-of-everything, rows of 12 bits", "0.625", "0.500", "1.649", "3,066",
+                 "--scheme mix.yaml", "not evaluated</span> hardware holds 128 inputs"):
+        assert part in section
+    first = study["evaluations"][0]["id"]
+    detail = text[text.index(f'id="detail-{first}"'):]
+    assert "0.500 nats" in detail[:detail.index("</article>")]
+    measured = next(number for number in study.front if study.tag("perplexity_ratio", number)
+                    == Tag.MEASURED)
+    assert study.tag("time_per_token_s", measured) == Tag.MODELLED
+    rows = list(csv.DictReader((folder / "points.csv").read_text().splitlines()))
+    assert [row["accuracy"] for row in rows] == study["points"]["accuracy"]
+    assert set(chart_data(study)["accuracy"]["values"]) == {"", "measured", "predicted"}
+    silent = changed(tmp_path, accuracy_model=None)
+    assert '<h2 id="accuracy">' not in render(silent, drawings_of(silent))
+
+
 def test_equal_studies_give_equal_pages(folder: Path, tmp_path: Path) -> None:
     synthetic_study(tmp_path)
     write_study_report(tmp_path)
@@ -192,7 +216,8 @@ def test_page_of_a_sparse_study(tmp_path: Path, changes: dict[str, Any]) -> None
 
 
 def test_page_without_a_feasible_point(tmp_path: Path) -> None:
-    values = synthetic_study(tmp_path, 40, designs=[], confirmations=[], importance={})
+    values = synthetic_study(tmp_path, 40, designs=[], evaluations=[], confirmations=[],
+                             importance={})
     points = values["points"]
     values["points"] |= {"state": ["refused"] * 40, "front": [False] * 40,
                          "metrics": {name: [None] * 40 for name in points["metrics"]}}
@@ -201,8 +226,8 @@ def test_page_without_a_feasible_point(tmp_path: Path) -> None:
     check_markup(text)
     assert "No design meets all constraints" in text
     values["points"] = {
-        **points, **{name: [] for name in ("id", "state", "reason", "front", "bound_prefill",
-                                           "bound_decode")},
+        **points, **{name: [] for name in ("id", "state", "reason", "front", "accuracy",
+                                           "bound_prefill", "bound_decode")},
         "parameters": {name: [] for name in points["parameters"]},
         "metrics": {name: [] for name in points["metrics"]}}
     empty = study_of(tmp_path, values)
@@ -227,7 +252,7 @@ def damage(values: dict[str, Any], path: str, new: Any) -> None:
 
 
 @pytest.mark.parametrize(("path", "new", "part"), [
-    ("format", 2, "has format 2, this version of lutrip reads 1"),
+    ("format", 1, "has format 1, this version of lutrip reads 2"),
     ("title", None, "study lacks title"),
     ("points.state.3", "odd", "'odd' is none of feasible, infeasible, refused"),
     ("points.front", [True], "study.points.front has 1 entries, not 20"),
@@ -239,6 +264,9 @@ def damage(values: dict[str, Any], path: str, new: Any) -> None:
     ("metrics.cost.provenance", "guessed", "no provenance is called 'guessed'"),
     ("objectives.0.goal", "shrink", "'shrink' is no goal"),
     ("objectives.0.name", "beauty", "lacks the objective beauty"),
+    ("points.accuracy.3", "guessed", "study.points.accuracy: no provenance is called 'guessed'"),
+    ("points.accuracy", [""], "study.points.accuracy has 1 entries, not 20"),
+    ("evaluations.0.id", 999, "study.evaluations: there is no point 999"),
     ("confirmations.0.id", 999, "study.confirmations: there is no point 999"),
     ("designs.0.neighbours.0.state", 1, "study.designs.neighbours[0].state must be str"),
 ])

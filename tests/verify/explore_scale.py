@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from compiler.image.image import write_atomically
+from reports.explore.accuracy import load_sensitivities
+from reports.explore.job import Job
 from reports.explore.journal import Journal
-from reports.explore.run import Explored, explore, front_points
+from reports.explore.pareto import front_points
+from reports.explore.run import Explored, Points, explore
 from reports.explore.search import new_search, sampler_name
 from reports.explore.space import check_space
 from reports.explore.study import Study, load_study
@@ -31,13 +34,18 @@ COMMAND = "python -m tests.verify.explore_scale"
 BAR_S = 60.0
 
 
+def job_of(study: Study) -> Job:
+    """The study, and what is known of the model whose accuracy counts."""
+    return Job.of(study, load_sensitivities(study.accuracy) if study.accuracy else None)
+
+
 def run(
     study: Study, folder: Path, workers: Workers, resume: bool | None = None,
     progress: Callable[[Explored], None] = lambda state: None,
 ) -> Explored:
     """A search, without report."""
-    with Journal(folder, study, resume=resume) as journal:
-        return explore(study, new_search(study), journal, workers, progress)
+    with Journal(folder, study, resume=resume, known=job_of(study).known) as journal:
+        return explore(study, new_search(study), Points(journal, workers, progress))
 
 
 def same(study: Study, one: Explored, other: Explored) -> bool:
@@ -49,7 +57,7 @@ def same(study: Study, one: Explored, other: Explored) -> bool:
 def killed(study: Study, folder: Path, jobs: int, half: int) -> Explored:
     """One worker is killed in the middle."""
     done: list[int] = []
-    with local_cluster(study, None, jobs) as workers:
+    with local_cluster(job_of(study), jobs) as workers:
         assert isinstance(workers, Cluster)
         processes = list(workers.client.run(os.getpid).values())
 
@@ -69,14 +77,14 @@ def interrupted(study: Study, folder: Path, jobs: int, half: int) -> tuple[Explo
         if state.evaluated >= half:
             raise KeyboardInterrupt
 
-    with local_cluster(study, None, jobs) as workers:
+    with local_cluster(job_of(study), jobs) as workers:
         try:
             run(study, folder, workers, progress=progress)
         except KeyboardInterrupt:
             kept = len((folder / "outcomes.jsonl").read_text().splitlines()) - 1
         else:
             raise AssertionError("the search ended before it was interrupted")
-    with local_cluster(study, None, jobs) as workers:
+    with local_cluster(job_of(study), jobs) as workers:
         return run(study, folder, workers, resume=True), kept
 
 
@@ -93,7 +101,7 @@ def main() -> int:
     check_space(study)
     with tempfile.TemporaryDirectory() as scratch:
         begun = time.monotonic()
-        with local_cluster(study, None, arguments.jobs) as workers:
+        with local_cluster(job_of(study), arguments.jobs) as workers:
             started = time.monotonic()
             whole = run(study, Path(scratch) / "whole", workers)
         seconds = time.monotonic() - begun
@@ -116,7 +124,7 @@ def main() -> int:
             values["same_when_resumed"] = same(study, whole, resumed)
             values["evaluated_twice"] = kept + resumed.evaluated - len(whole.outcomes)
             values["same_here_alone"] = same(
-                study, whole, run(study, Path(scratch) / "alone", Here(study, None)))
+                study, whole, run(study, Path(scratch) / "alone", Here(job_of(study))))
     write_atomically(arguments.json, (json.dumps(values, indent=1) + "\n").encode())
     proofs = [value for name, value in values.items() if name.startswith("same_")]
     return 0 if all(proofs) else 1

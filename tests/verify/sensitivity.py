@@ -19,23 +19,37 @@ from compiler.image.image import write_atomically
 from compiler.quant.scheme import load_scheme
 from hw.presets import names
 from lutrip.sensitivities import scheme_rows
-from reports.explore.accuracy import FOLDER, map_key
+from reports.explore.accuracy import (
+    FOLDER,
+    Sensitivities,
+    UnknownSchemeError,
+    map_key,
+    sensitivities_of,
+)
 
 COMMAND = "python -m tests.verify.sensitivity"
 MODEL = "smollm2-135m"
 GROUPS = (("simd-w4a8", "rowgen-2bit", "rowgen-3bit", "rowgen-4bit"),
-          ("lut2d-int4-c16", "lut2d-int4"), ("lut2d-int4-v4",), ("lut2d-int4-v1",))
+          ("lut2d-int4-c16", "lut2d-int4"))
 """Schemes that are measured side by side, each group with one vector length."""
 ACCURACY = Path("docs/measured/accuracy.json")
 ROUNDED = ("rowgen-2bit", "rowgen-1.5bit")
 """Schemes on which narrower rows were measured; the first stands for others."""
 
 
-def whole_models() -> list[dict[str, Any]]:
+def sum_of(known: Sensitivities, name: str) -> float | None:
+    """Losses of a scheme's linears added up, None where one was not measured."""
+    try:
+        return known.sum_of(load_scheme(name))
+    except UnknownSchemeError:
+        return None
+
+
+def whole_models(known: Sensitivities) -> list[dict[str, Any]]:
     """Measured perplexities of shipped schemes as they are."""
     rows = json.loads(ACCURACY.read_text())["rows"]
     return [{"name": name, "key": map_key(load_scheme(name)),
-             "perplexity_ratio": 1 + rows[name]["relative"],
+             "perplexity_ratio": 1 + rows[name]["relative"], "sum_nats": sum_of(known, name),
              "source": f"{ACCURACY}, row {name}"}
             for name in names("schemes") if "relative" in rows.get(name, {})
             and rows[name]["scheme"] == name and not rows[name]["fixed_point_only"]]
@@ -59,17 +73,21 @@ def main() -> None:
     """Measure what is missing, write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/sensitivity"))
+    parser.add_argument("--only-whole", action="store_true",
+                        help="keep the linears' losses, take over the whole models' anew")
     arguments = parser.parse_args()
-    rows = []
-    for number, group in enumerate(GROUPS):
+    path, rows = FOLDER / f"{MODEL}.json", []
+    if arguments.only_whole:
+        rows = json.loads(path.read_text())["schemes"]
+    for number, group in enumerate(() if arguments.only_whole else GROUPS):
         parts = [load_scheme(name).default for name in group]
         rows += scheme_rows(MODEL, parts, arguments.work / str(number),
                             lambda said: print(said, file=sys.stderr, flush=True))
     values = {"model": MODEL, "layers": load_model(MODEL).architecture.layers,
-              "command": COMMAND, "schemes": rows, "whole": whole_models(),
-              "rounded": rounded_rows()}
+              "command": COMMAND, "schemes": rows, "whole": []}
+    values |= {"whole": whole_models(sensitivities_of(values)), "rounded": rounded_rows()}
     FOLDER.mkdir(exist_ok=True)
-    write_atomically(FOLDER / f"{MODEL}.json", (json.dumps(values, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

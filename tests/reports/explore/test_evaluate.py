@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compiler.quant.scheme import load_scheme
+from hw.config import EXACT_ROW_BITS
 from hw.errors import ConfigError
+from hw.presets import names
 from lutrip.estimating import estimate_values
 from reports.explore import evaluate
 from reports.explore.accuracy import (
     Sensitivities,
     UnknownSchemeError,
+    curve,
     load_sensitivities,
     map_key,
     scheme_key,
@@ -22,7 +28,8 @@ from reports.explore.accuracy import (
 )
 from reports.explore.evaluate import BESIDE_LAYERS, evaluate_point
 from reports.explore.metrics import METRICS
-from reports.explore.space import design_of
+from reports.explore.space import design_of, point_of
+from reports.explore.study import load_study
 from tests.reports.explore.studies import small
 
 FIRST = (0, 0, 0, 0)
@@ -63,7 +70,7 @@ def test_a_file_runs_with_its_own_blocks(packaged_model, tmp_path):
         ("[simd-w4a8-tiny, simd-w8a8-tiny]", "[simd-w4a8]"),
         ("[simd-w4a8-tiny, simd-w8a8-tiny, rowgen-2bit]", "[simd-w4a8, rowgen-2bit]"))
     design, workload = design_of(FIRST, study), study.workloads[0]
-    found = evaluate.estimate_workload(design, study.model, workload)
+    found = evaluate.estimate_workload(design, study.named.model(study.model), workload)
     file = tmp_path / "hardware.yaml"
     file.write_text(json.dumps(dataclasses.asdict(design.hardware)))
     values = estimate_values(packaged_model, "simd-w4a8", str(file), workload.prefill,
@@ -77,7 +84,8 @@ def test_a_file_runs_with_its_own_blocks(packaged_model, tmp_path):
 
 def test_layers_alone_leave_out_what_is_beside_them(tmp_path):
     study = small(tmp_path)
-    found = evaluate.estimate_workload(design_of(FIRST, study), study.model, study.workloads[0])
+    found = evaluate.estimate_workload(
+        design_of(FIRST, study), study.named.model(study.model), study.workloads[0])
     names = {name.partition(".")[0] for name in found.decode.path}
     assert set(BESIDE_LAYERS[:2]) <= names
     assert "next_token" in names or "head" in names
@@ -191,8 +199,57 @@ def test_a_measured_whole_counts_more():
     assert len({map_key(scheme) for scheme in (spelled, *others)}) == 3
 
 
+def test_sums_are_read_off_at_the_whole_models():
+    pairs = ((0.1, 0.08), (1.0, 0.5), (0.3, 0.3))
+    assert curve((), 0.7) == 0.7
+    assert [curve(pairs, x) for x, _ in pairs] == pytest.approx([y for _, y in pairs])
+    assert curve(pairs, 0.0) == 0
+    assert curve(pairs, 0.05) == pytest.approx(0.04)
+    assert curve(pairs, 0.65) == pytest.approx(0.4)
+    assert curve(pairs, 4.0) == pytest.approx(2.0)
+    # Whole models whose order is the other way round take their mean.
+    assert curve((*pairs, (0.4, 0.2)), 0.35) == pytest.approx(0.25)
+    assert curve(((0.2, 0.1), (0.2, 0.3)), 0.2) == pytest.approx(0.2)
+
+
+@given(pairs=st.lists(st.tuples(st.floats(0, 20), st.floats(-1, 20)), max_size=8),
+       totals=st.tuples(st.floats(0, 50), st.floats(0, 50)))
+def test_a_larger_sum_is_never_a_smaller_loss(pairs, totals):
+    """Whatever was measured, also less than float loses."""
+    low, high = sorted(totals)
+    assert 0 <= curve(tuple(pairs), low) <= curve(tuple(pairs), high) * (1 + 1e-9)
+
+
+def test_noise_of_good_schemes_is_not_scaled_up():
+    assert curve(((0.0004, 0.006),), 0.03) == pytest.approx(0.006 + 0.0296)
+    assert curve(((0.03, -0.014),), 0.01) == 0
+    assert curve(((0.0, -0.002),), 0.01) == pytest.approx(0.01)
+
+
+def test_evaluations_better_predictions():
+    known, rows = table(), load_scheme("rowgen-2bit")
+    before = known.loss(rows).nats
+    mix = dataclasses.replace(rows, layers={"down": load_scheme("simd-w4a8").default})
+    assert known.loss(mix).nats == known.sum_of(mix)
+    after = known.with_whole(rows, EXACT_ROW_BITS, math.exp(before / 2), "row")
+    assert after.loss(mix).nats == pytest.approx(known.sum_of(mix) / 2)
+    assert after.loss(mix).source == "made up, and 1 whole models"
+    # Rounded rows and schemes of which nothing is known say nothing of the sums.
+    assert known.with_whole(rows, 12, 4.0, "row").pairs == ()
+    assert known.with_whole(load_scheme("lut2d"), EXACT_ROW_BITS, 4.0, "row").pairs == ()
+
+
+def test_options_of_a_whole_model_have_no_sum():
+    known = table(**{"simd-w4a4-agile": 1.2})
+    agile = load_scheme("simd-w4a4-agile")
+    assert known.loss(agile).provenance == "measured"
+    other = dataclasses.replace(agile, token_rule=dataclasses.replace(agile.token_rule, int4=0.7))
+    with pytest.raises(UnknownSchemeError, match="what token_rule does to m is known of shipped"):
+        known.loss(other)
+
+
 def test_unknown_model():
-    with pytest.raises(ConfigError, match="no sensitivities of 'gpt' are known; known: smollm2"):
+    with pytest.raises(ConfigError, match=r"accuracy: gpt: no such model; .*are known of smollm2"):
         load_sensitivities("gpt")
 
 
@@ -206,6 +263,18 @@ def test_shipped_sensitivities():
         "simd-w8a8", "simd-w4a8", "rowgen-4bit", "rowgen-3bit", "rowgen-2bit", "lut2d")}
     assert [row.nats for row in loss.values()] == sorted(row.nats for row in loss.values())
     assert {row.provenance for row in loss.values()} == {"measured"}
+    assert len(known.pairs) >= 5
+
+
+def test_left_out_whole_models_are_predicted():
+    """A shipped whole model between others, from its linears: what predictions are worth."""
+    pairs = load_sensitivities("smollm2-135m").pairs
+    # Beyond 5 nats, which is no language any more, nothing is told from anything.
+    inside = sorted(pair for pair in pairs if pair[1] < 5)[1:]
+    assert len(inside) >= 3
+    for pair in inside:
+        others = tuple(other for other in pairs if other != pair)
+        assert curve(others, pair[0]) == pytest.approx(pair[1], rel=0.25)
 
 
 def test_points_have_accuracy(tmp_path):
@@ -214,9 +283,20 @@ def test_points_have_accuracy(tmp_path):
                   ("scheme: simd-w4a8-tiny", "scheme: simd-w4a8"),
                   ("[simd-w4a8-tiny, simd-w8a8-tiny]", "[rowgen-2bit, rowgen-3bit]"),
                   ("ports: {max: 8}", "perplexity_ratio: {max: 30}"))
-    assert evaluate_point((0, 0, 0, 0), study).accuracy == "measured"
-    outcome = evaluate_point((1, 0, 0, 0), study)
+    known = load_sensitivities("smollm2-135m")
+    assert evaluate_point((0, 0, 0, 0), study, known).accuracy == "measured"
+    outcome = evaluate_point((1, 0, 0, 0), study, known)
     assert outcome.state == "feasible"
     assert outcome.accuracy == "predicted"
     assert outcome.metrics["perplexity_ratio"] == pytest.approx(
         math.exp(outcome.metrics["loss_nats"]))
+
+
+@pytest.mark.parametrize("name", names("studies"))
+def test_ready_studies_have_designs(name, packaged_model):
+    """Some of the points, drawn at random, can be built and meet the constraints."""
+    study = load_study(name)
+    known = None if study.accuracy is None else load_sensitivities(study.accuracy)
+    tried = random.Random(2).sample(range(study.space), min(study.space, 500))
+    assert any(evaluate_point(point_of(index, study), study, known).state == "feasible"
+               for index in tried)

@@ -13,17 +13,19 @@ from compiler.quant.scheme import load_scheme
 from hw.errors import LutripError
 from lutrip.estimating import estimate_values
 from reports.explore import details, evaluate
+from reports.explore.accuracy import map_key
 from reports.explore.confirm import of_first_layers
 from reports.explore.evaluate import Outcome, evaluate_point, request_metrics, request_sums
 from reports.explore.findings import best_line, change_line, findings_of, reference_lines
+from reports.explore.job import Job
 from reports.explore.journal import Journal, study_digest
 from reports.explore.metrics import METRICS
 from reports.explore.nothing import check_feasible
+from reports.explore.pareto import best_points, front_points
 from reports.explore.references import references_of
 from reports.explore.result import confirmed_points, study_values
-from reports.explore.run import Explored, best_points, explore, front_points
+from reports.explore.run import Explored, Points, explore
 from reports.explore.search import new_search, objectives_of, signed
-from reports.explore.settings import hardware_called
 from reports.explore.space import design_of, point_of
 from reports.explore.workers import Here
 from tests.reports.explore.studies import small
@@ -98,7 +100,8 @@ def test_requests(tmp_path):
     study = small(tmp_path)
     design = design_of(FIRST, study)
     workload = study.workloads[0]
-    sums = request_sums(design, evaluate.estimate_workload(design, study.model, workload), workload)
+    found = evaluate.estimate_workload(design, study.named.model(study.model), workload)
+    sums = request_sums(design, found, workload)
     file = tmp_path / "hardware.yaml"
     file.write_text(json.dumps(dataclasses.asdict(design.hardware)))
     values = estimate_values("shape:tiny", "simd-w4a8-tiny", str(file), workload.prefill,
@@ -160,23 +163,38 @@ def test_files_of_a_design_say_all_of_it(tmp_path):
     assert details.load_memory(files["memory"]).latency_ns == 999
 
 
+def test_schemes_of_one_name_stay_apart(tmp_path):
+    """Two files of the user's may be called alike; fields may be changed in place."""
+    design = design_of(FIRST, small(tmp_path))
+    part = load_scheme("simd-w8a8-tiny").default
+    mixed = dataclasses.replace(
+        load_scheme("simd-w4a8-tiny"), default=dataclasses.replace(part, name="mine", trip_max=0),
+        layers={"down": dataclasses.replace(part, name="mine", trip_max=2),
+                "gate": dataclasses.replace(part, name="mine", trip_max=1)})
+    files = details.write_design(dataclasses.replace(design, scheme=mixed), tmp_path / "design-7")
+    written = load_scheme(files["scheme"])
+    assert map_key(written) == map_key(mixed)
+    assert [written.of(name, 0).trip_max for name in ("q", "gate", "down")] == [0, 1, 2]
+
+
 def test_changed_files_are_another_study(tmp_path):
     hardware = tmp_path / "own.yaml"
     values = dataclasses.asdict(design_of(FIRST, small(tmp_path)).hardware)
     hardware.write_text(json.dumps(values))
     study = small(tmp_path, ("hardware: tiny", f"hardware: {hardware}"))
     before = study_digest(study)
-    hardware_called.cache_clear()
     hardware.write_text(json.dumps({**values, "tokens_max": values["tokens_max"] + 1}))
-    assert study_digest(study) != before
+    # What was read for a study stays with it.
+    assert study_digest(study) == before
+    assert study_digest(small(tmp_path, ("hardware: tiny", f"hardware: {hardware}"))) != before
 
 
 def test_result_shows_the_best_of_each_objective(tmp_path, monkeypatch):
     monkeypatch.setattr("reports.explore.result.DESIGNS", 1)
     study = small(tmp_path)
     with Journal(tmp_path / "out", study, resume=None) as journal:
-        state = explore(study, new_search(study), journal, Here(study, None))
-    values = study_values(state, command="x", out=tmp_path / "out", measured=None, error=None)
+        state = explore(study, new_search(study), Points(journal, Here(Job.of(study))))
+    values = study_values(state, command="x", out=tmp_path / "out", known=None, error=None)
     shown = {design["id"] for design in values["designs"]}
     ids = list(state.outcomes)
     for metric in study.objectives:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hw.errors import LutripError
 from reports.explore.evaluate import Outcome, evaluate_point
 from reports.explore.importance import importance
+from reports.explore.job import Job
 from reports.explore.journal import FILE, Journal
-from reports.explore.pareto import front
-from reports.explore.run import best_points, explore, front_points
+from reports.explore.pareto import best_points, front, front_points
+from reports.explore.run import Points, explore
 from reports.explore.search import Exhaustive, Sampled, new_search, sampler_name
 from reports.explore.space import point_of
 from reports.explore.workers import Here
@@ -65,7 +66,7 @@ def formula(point, study):
 
 def result(study, workers, folder, resume=False):
     with Journal(folder, study, resume=resume) as journal:
-        return explore(study, new_search(study), journal, workers)
+        return explore(study, new_search(study), Points(journal, workers))
 
 
 @pytest.fixture
@@ -204,5 +205,5 @@ def test_here_evaluates_each_point(tmp_path):
     study = small(tmp_path)
     points = [point_of(index, study) for index in (0, 35)]
     found = {}
-    Here(study, None).run(points, found.update)
+    Here(Job.of(study)).run(points, found.update)
     assert found == {point: evaluate_point(point, study) for point in points}

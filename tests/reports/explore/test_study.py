@@ -7,9 +7,11 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from compiler.own_blocks import named_model
 from hw.errors import ConfigError, LutripError
 from hw.presets import names
 from reports.explore.metrics import METRICS
+from reports.explore.named import LOADERS
 from reports.explore.schema import study_schema
 from reports.explore.space import (
     Design,
@@ -55,7 +57,7 @@ def test_large_spaces_are_sampled(tmp_path):
 def test_shipped_studies(name, monkeypatch):
     study = load_study(name)
     # Models are checked by their own tests, and the packaged one need not be here.
-    monkeypatch.setattr("reports.explore.space.load_model", lambda name: None)
+    monkeypatch.setitem(LOADERS, "model", lambda name: None)
     check_space(study)
     assert study.question
     assert study.text.startswith("# yaml-language-server: $schema=../schema/study.schema.json")
@@ -177,7 +179,7 @@ PRICE = ("energy_per_token_j, lut]", "price]")
     ([("hardware: tiny", "hardware: tiny\nmemory: ddr5")], "8:9", "no memory configuration"),
     ([("model: shape:tiny", "model: shape:tinny")], "3:8", "unknown shape"),
     ([("model: shape:tiny", "model: tiny")], "3:8", "tiny: no such model"),
-    ([("hardware: tiny", "hardware: tiny\naccuracy: gpt")], "8:11", "no sensitivities of 'gpt'"),
+    ([("hardware: tiny", "hardware: tiny\naccuracy: gpt")], "8:11", "accuracy: gpt: no such model"),
     ([(CLOCK, "'hardware.lanes,': [8]")], "11:3", "a comma in the parameter's name has no target"),
     ([("rowgen-2bit]", "mix-lut-simd]")], "12:3", "scheme.mlp cannot be mix-lut-simd: it is a mix"),
     ([("rowgen-2bit]", "simd-w4a4-agile]")], "12:3", "scheme.mlp cannot be simd-w4a4-agile"),
@@ -194,9 +196,29 @@ def test_mistakes_are_told_in_a_line(tmp_path, changes, place, said):
 def test_a_missing_model_is_told_at_its_key(tmp_path, monkeypatch):
     monkeypatch.setattr("compiler.frontends.packaged._installed", lambda packaged: None)
     monkeypatch.setenv("LUTRIP_CACHE", str(tmp_path / "none"))
+    named_model.cache_clear()
     study = small(tmp_path, ("model: shape:tiny", "model: smollm2-135m"))
     with pytest.raises(ConfigError, match=r"small\.yaml:3:8: model smollm2-135m is not here: run"):
         check_space(study)
+
+
+@pytest.mark.parametrize(("model", "text", "said"), [
+    ("smollm2-135m", "wikipedia", "losses of smollm2-135m are known on news"),
+    ("shape:tiny", "builtin", "builtin is what calibrates"),
+    ("shape:tiny", "nws", "nws: no such text; give news"),
+])
+def test_texts_that_cannot_be_evaluated(tmp_path, packaged_model, model, text, said):
+    study = small(tmp_path, ("hardware: tiny", "hardware: tiny\naccuracy: " + model),
+                  ("search:", f"evaluate: {{text: {text}}}\nsearch:"))
+    with pytest.raises(ConfigError, match=rf"small\.yaml:\d+:18: {said}"):
+        check_space(study)
+
+
+def test_evaluation_needs_a_model(tmp_path):
+    with pytest.raises(ConfigError, match=r":1\d:1: evaluate needs the key accuracy"):
+        small(tmp_path, ("search:", "evaluate: {schemes: 1}\nsearch:"))
+    with pytest.raises(ConfigError, match="unknown key 'scheme'; did you mean schemes"):
+        small(tmp_path, ("search:", "evaluate: {scheme: 1}\nsearch:"))
 
 
 def test_schemes_that_are_too_many_to_list(tmp_path):

@@ -8,20 +8,19 @@ import subprocess
 import sys
 import time
 
+import dask
 import pytest
 
 from hw.errors import ToolError
-from reports.explore.evaluate import evaluate_point
-from reports.explore.journal import Journal, study_digest
-from reports.explore.run import explore, front_points
+from reports.explore.database import Database
+from reports.explore.job import Job
+from reports.explore.journal import Journal
+from reports.explore.pareto import front_points
+from reports.explore.run import Points, explore
 from reports.explore.search import new_search
-from reports.explore.space import point_of
 from reports.explore.workers import (
-    Database,
     Here,
-    evaluate_chunk,
     local_cluster,
-    open_queue,
     remote_cluster,
 )
 from tests.reports.explore.studies import small
@@ -35,17 +34,18 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(study, tmp_path_factory):
     with Journal(tmp_path_factory.mktemp("alone"), study, resume=None) as journal:
-        return explore(study, new_search(study), journal, Here(study, None)).outcomes
+        return explore(study, new_search(study), Points(journal, Here(Job.of(study)))).outcomes
 
 
 def run(study, folder, workers, progress=lambda state: None):
     with Journal(folder, study, resume=None) as journal:
-        return explore(study, new_search(study), journal, workers, progress).outcomes
+        return explore(study, new_search(study), Points(journal, workers, progress)).outcomes
 
 
-def test_cluster_with_a_killed_worker(study, alone, tmp_path):
+def test_cluster_whose_only_worker_is_killed(study, alone, tmp_path):
+    """The one that is started instead gets the job anew."""
     killed = []
-    with local_cluster(study, None, 2) as workers:
+    with local_cluster(Job.of(study), 1) as workers:
         processes = workers.client.run(os.getpid)
 
         def progress(state):
@@ -59,39 +59,56 @@ def test_cluster_with_a_killed_worker(study, alone, tmp_path):
     assert front_points(study, found) == front_points(study, alone)
 
 
+def test_a_point_that_kills_its_workers(study, tmp_path):
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), \
+            local_cluster(Job.of(study), 1) as workers:
+        (process,) = workers.client.run(os.getpid).values()
+        killed = []
+
+        def progress(state):
+            if not killed:
+                killed.append(process)
+                os.kill(process, signal.SIGKILL)
+
+        with pytest.raises(ToolError, match=r"the Dask cluster gave up: .*; --resume goes on"):
+            run(study, tmp_path, workers, progress)
+
+
 def test_scheduler_by_address(study, alone, tmp_path):
-    with local_cluster(study, None, 1) as local:
+    with local_cluster(Job.of(study), 1) as local:
         address = local.client.scheduler.address
-        with remote_cluster(study, None, address) as workers:
+        with remote_cluster(Job.of(study), address) as workers:
             assert list(run(study, tmp_path, workers).items()) == list(alone.items())
 
 
 def test_no_scheduler(study, monkeypatch):
     monkeypatch.setattr("reports.explore.workers.ANSWER_S", 1)
     with pytest.raises(ToolError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"), \
-            remote_cluster(study, None, "tcp://127.0.0.1:1"):
+            remote_cluster(Job.of(study), "tcp://127.0.0.1:1"):
         pass
 
 
 def test_database(study, alone, tmp_path, monkeypatch):
-    url = f"sqlite:///{tmp_path}/points.db"
-    workers = Database(study, None, url, study_digest(study))
+    url, job = f"sqlite:///{tmp_path}/points.db", Job.of(study)
+    workers = Database(job, url)
     assert list(run(study, tmp_path / "a", workers).items()) == list(alone.items())
-    monkeypatch.setattr("reports.explore.workers.evaluate_chunk", None)
-    again = Database(study, None, url, study_digest(study))
+    monkeypatch.setattr(Job, "evaluate", None)
+    again = Database(job, url)
     assert list(run(study, tmp_path / "b", again).items()) == list(alone.items())
 
 
 def test_database_with_a_helper(study, alone, tmp_path, monkeypatch):
     """Another process helps one that is slow."""
-    def slowly(points, *others):
+    evaluate = Job.evaluate
+
+    def slowly(job, points):
         time.sleep(0.5)
-        return evaluate_chunk(points, *others)
+        return evaluate(job, points)
 
     url = f"sqlite:///{tmp_path}/points.db"
-    workers = Database(study, None, url, study_digest(study))
+    workers = Database(Job.of(study), url)
     monkeypatch.setattr(workers, "work", lambda: False)
-    monkeypatch.setattr("reports.explore.workers.evaluate_chunk", slowly)
+    monkeypatch.setattr(Job, "evaluate", slowly)
     with subprocess.Popen(
             [sys.executable, "-m", "lutrip.cli", "explore", str(study.path), "--storage", url,
              "--worker", "--idle", "3"], stdout=subprocess.PIPE, text=True) as helper:
@@ -101,29 +118,6 @@ def test_database_with_a_helper(study, alone, tmp_path, monkeypatch):
     assert "1 chunks of points evaluated" in said
 
 
-def test_points_of_a_dead_worker_are_not_lost(study, tmp_path):
-    url, digest = f"sqlite:///{tmp_path}/points.db", study_digest(study)
-    queue = open_queue(url, f"{study.name}-{digest}")
-    points = [point_of(index, study) for index in (3, 4)]
-    queue.enqueue_trial({}, user_attrs={"points": points})
-    program = (
-        "import sys, time\n"
-        "from reports.explore import workers\n"
-        "def hang(*arguments):\n"
-        "    print('taken', flush=True)\n"
-        "    time.sleep(600)\n"
-        "workers.evaluate_chunk = hang\n"
-        "from reports.explore.study import load_study\n"
-        "workers.Database(load_study(sys.argv[1]), None, sys.argv[2], sys.argv[3]).work()\n")
-    with subprocess.Popen([sys.executable, "-c", program, str(study.path), url, digest],
-                          stdout=subprocess.PIPE) as helper:
-        assert helper.stdout.readline() == b"taken\n"
-        helper.kill()
-    found = {}
-    Database(study, None, url, digest).run(points, found.update)
-    assert found == {point: evaluate_point(point, study) for point in points}
-
-
 def test_no_database(study):
     with pytest.raises(ToolError, match="--storage nosuch://x"):
-        Database(study, None, "nosuch://x", "digest")
+        Database(Job.of(study), "nosuch://x")
