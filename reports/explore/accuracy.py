@@ -35,6 +35,8 @@ IRRELEVANT = ("name", "seed", "gather")
 """Fields that do not change the arithmetic, or hardly (a seed)."""
 WHOLE_ONLY = ("activation", "rotation", "refine_epochs", "token_rule")
 """Options of a scheme that no loss of a single linear tells of."""
+SUM_DIGITS = 9
+"""Decimals of a sum in nats; between sums that are nearer to each other no slope can be told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,8 @@ def curve(pairs: Sequence[tuple[float, float]], total: float) -> float:
     if not pairs:
         return total
     given, measured = np.maximum(np.array(pairs), 0.0).T
-    sums, places, counts = np.unique(given, return_inverse=True, return_counts=True)
+    sums, places, counts = np.unique(given.round(SUM_DIGITS), return_inverse=True,
+                                     return_counts=True)
     losses = isotonic_regression(np.bincount(places, measured) / counts, weights=counts).x
     if total > sums[-1]:
         slope = losses[-1] / sums[-1] if losses[-1] < sums[-1] else 1.0

@@ -8,7 +8,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from compiler.quant.scheme import load_scheme
@@ -214,6 +214,8 @@ def test_sums_are_read_off_at_the_whole_models():
 
 @given(pairs=st.lists(st.tuples(st.floats(0, 20), st.floats(-1, 20)), max_size=8),
        totals=st.tuples(st.floats(0, 50), st.floats(0, 50)))
+@example(pairs=[(2.2e-311, 16.0), (1.2e-38, 0.0005)], totals=(4.2, 2.2e-313))
+@example(pairs=[(1e-300, 5.0), (0.1, 20.0)], totals=(0.0, 1e-301))
 def test_a_larger_sum_is_never_a_smaller_loss(pairs, totals):
     """Whatever was measured, also less than float loses."""
     low, high = sorted(totals)
