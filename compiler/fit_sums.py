@@ -18,6 +18,7 @@ from compiler.quant.quantized import (
 from compiler.quant.simd import SHIFT_MAX
 from compiler.rounded_rows import rounding_of
 from hw.config import SUM_BITS_MAX, HardwareConfig
+from hw.golden.cache import cache_max
 from hw.golden.lookup import row_offset
 
 
@@ -28,8 +29,8 @@ def refuse(name: str, reach: int, hardware: HardwareConfig, remedy: str) -> Comp
 
 
 def check_scores(stride: int, hardware: HardwareConfig, name: str) -> int:
-    """Largest score of int8 heads of ``stride`` elements; raises CompileError if it cannot fit."""
-    bound = stride * INT8_MAX**2
+    """Largest score of heads of ``stride`` elements; raises CompileError if it cannot fit."""
+    bound = stride * INT8_MAX * cache_max(hardware.key_bits)
     # Nothing is shifted, but rounding counts 1 for each group in the proof.
     if bound + stride > hardware.sum_max:
         raise refuse(name, bound, hardware, "use a wider one")

@@ -24,7 +24,7 @@ from compiler.decoder.quantized import (
     QuantizedLayer,
     Rescale,
 )
-from compiler.decoder.scaling import mix_shift
+from compiler.decoder.scaling import check_softmax, mix_shift
 from compiler.decoder.token_rule import LayerRule, pass_tokens
 from compiler.errors import CompileError
 from compiler.fit_sums import check_scores
@@ -250,9 +250,7 @@ class StructureBuilder:
         """The whole decoder; raises CompileError or ConfigError where it does not fit."""
         architecture, scheme, hardware = self.architecture, self.scheme, self.hardware
         scheme.check_layers(architecture.layers)
-        if scheme.softmax == "log2" and not hardware.log2_softmax:
-            raise CompileError(f"scheme {scheme.name}: hardware {hardware.name} has no log2 "
-                               "softmax; use softmax int8")
+        check_softmax(scheme, hardware)
         if scheme.rotation == "online" and not hardware.rotates:
             raise CompileError(f"scheme {scheme.name}: hardware {hardware.name} computes no "
                                "Hadamard transforms (hadamard is false); use rotation residual")

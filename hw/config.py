@@ -64,6 +64,7 @@ class HardwareConfig:
     sparse: computed rows of a single token skip positions whose activations are all 0.
     simd: packed multipliers are present.
     simd_depth: inputs the multiplier array takes each cycle.
+    key_bits, value_bits: bits of keys and of values in the key-value cache: 8 or 4.
     log2_softmax: the array can also multiply by 4-bit powers of two (shifts).
     hadamard: with the multiplier array, blocks of rows can be rotated by Hadamard matrices.
     token_order: with the multiplier array, rows can be taken in the order of their tokens'
@@ -96,6 +97,8 @@ class HardwareConfig:
     sparse: bool
     simd: bool
     simd_depth: int
+    key_bits: int
+    value_bits: int
     log2_softmax: bool
     hadamard: bool
     token_order: bool
@@ -157,11 +160,15 @@ class HardwareConfig:
                           f"a multiple of the {self.word_elements} elements of a port word")
             self._require(self.group_max <= GROUP_MAX, "group_max", f"at most {GROUP_MAX} (one "
                           "multiplier takes a group's dot product)")
+            self._require(self.value_bits * self.simd_depth >= 16, "value_bits",
+                          f"8 with a simd_depth of {self.simd_depth}")
             columns = self.port_columns
             self._require(columns * 16 % self.port_bits == 0
                           and columns * self.simd_depth * 4 % self.port_bits == 0, "lanes",
                           "large enough that every weight port fills whole words of int4 weights "
                           "and of 16-bit scales")
+        for name in ("key_bits", "value_bits"):
+            self._require(getattr(self, name) in (4, 8), name, "4 or 8")
         self._require(self.simd or not self.log2_softmax, "log2_softmax",
                       "false without the multiplier array (simd)")
         self._require(self.index_bits in (NARROW_INDEX_BITS, INDEX_BITS, WIDE_INDEX_BITS),
@@ -278,6 +285,16 @@ class HardwareConfig:
     def chunks_per_word(self) -> int:
         """Multiplier array steps (and channel factors) of one round."""
         return self.word_elements // self.simd_depth
+
+    @property
+    def key_columns(self) -> int:
+        """Columns of the array whose keys share a port word of the key-value cache."""
+        return self.port_bits // (self.key_bits * self.simd_depth)
+
+    @property
+    def value_columns(self) -> int:
+        """Columns of the array whose values share a port word of the key-value cache."""
+        return self.port_bits // (self.value_bits * self.simd_depth)
 
     @property
     def port_columns(self) -> int:

@@ -125,7 +125,8 @@ TERMS: dict[str, Size] = {
     "dots above the multiplier": lambda c: dot_bits(c) > WEIGHT_BITS,
     "queue bit": lambda c: bits_for(c.read_fifo_words),
     # Parts of a word are chunks (keys), or elements whose columns share a port word (values).
-    "append buffer bit": lambda c: c.port_bits * max(c.chunks_per_word, c.simd_depth // 2),
+    "append buffer bit": lambda c: c.port_bits * max(
+        c.chunks_per_word, c.word_elements // c.value_columns),
     "token order": lambda c: c.orders_tokens,
     # `hw.register_map.counters` without its text.
     "counter": lambda c: len(WORK) + 2 * ENGINES + 3 + c.weight_ports,

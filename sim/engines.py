@@ -7,7 +7,9 @@ import numpy as np
 from compiler.image.access import operand_rows, row_count
 from compiler.image.cache import (
     append_addresses,
+    append_nibbles,
     burst_words,
+    element_bits,
     token_bundles,
     write_elements,
     write_stride,
@@ -83,10 +85,14 @@ def append(stores: Stores, fields: Fields) -> None:
     config, words, heads = stores.config, fields["words"], fields["heads"]
     rows = stores.vector[stores.rows(fields, "source", words)]
     rows = rows.reshape(fields["tokens"], heads, -1).swapaxes(0, 1)
-    q = cache_quantize(rows).view(np.uint8)
+    bits = element_bits(fields, config)
+    q = cache_quantize(rows, bits).view(np.uint8) & ((1 << bits) - 1)
+    q <<= (4 * append_nibbles(fields, config)).astype(np.uint8)
     address = append_addresses(fields, config)
     write(stores, int(address.max()), 1)
-    stores.memory[address] = q
+    # Of two elements in a byte each adds its half.
+    stores.memory[address] = 0
+    np.bitwise_or.at(stores.memory, address, q)
     if not stores.record:
         return
     bundles, beats = token_bundles(fields, config), burst_words(fields, config)
@@ -102,7 +108,8 @@ def append(stores: Stores, fields: Fields) -> None:
     data = np.zeros((len(start) * beats, config.port_bytes), np.uint8)
     strobes = np.zeros_like(data)
     byte = place % config.port_bytes
-    data[beat, byte], strobes[beat, byte] = q, 1
+    strobes[beat, byte] = 1
+    np.bitwise_or.at(data, (beat, byte), q)
     stores.emit("store", start[:, None] + np.arange(beats) * config.port_bytes, data,
                 np.repeat(strobes, 2, axis=1))
 

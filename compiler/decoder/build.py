@@ -23,7 +23,7 @@ from compiler.image.verify import verify_programs
 from compiler.image.writer import ImageWriter
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.attention import SHARED, Span
-from compiler.lower.cache import cache_regions, empty_cache
+from compiler.lower.cache import empty_cache
 from compiler.lower.halves import Halves
 from compiler.lower.passes import (
     Addresses,
@@ -259,13 +259,13 @@ class DecoderCompiler:
 
     def write_cache(self, writer: ImageWriter) -> tuple[Section, dict[str, int]]:
         """Empty key-value cache of all layers; the section's size is that of one layer."""
-        parts, offsets, at = [], {}, 0
-        for name, form in cache_regions(self.decoder).items():
+        regions, offsets, at = empty_cache(self.decoder), {}, 0
+        for name, part in regions.items():
             offsets[name] = at
-            parts.append(empty_cache(form))
-            at += len(parts[-1])
+            at += len(part)
         layers = self.decoder.architecture.layers
-        section = writer.section("cache", (part for _ in range(layers) for part in parts))
+        section = writer.section("cache", (
+            part for _ in range(layers) for part in regions.values()))
         return Section(section.address, at), offsets
 
     def passes(self, addresses: Addresses) -> list[Pass]:

@@ -132,8 +132,11 @@ class GoldenDecoder:
         for name, norm in (("q", layer.q_norm), ("k", layer.k_norm)):
             heads[name] = self._normed_and_rotated(heads[name], norm, first)
         last = first + len(x)
-        state.keys[:, first:last] = cache_quantize(heads["k"]).transpose(1, 0, 2)
-        state.values[:, first:last] = cache_quantize(heads["v"]).transpose(1, 0, 2)
+        hardware = self.decoder.hardware
+        state.keys[:, first:last] = cache_quantize(
+            heads["k"], hardware.key_bits).transpose(1, 0, 2)
+        state.values[:, first:last] = cache_quantize(
+            heads["v"], hardware.value_bits).transpose(1, 0, 2)
         scores = None if rule is None or not any(rule.rule.parts(len(x))) else np.zeros(
             len(x), np.int64)
         mixed = attend(layer.attention, heads["q"], state.keys[:, :last],

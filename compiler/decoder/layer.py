@@ -17,7 +17,7 @@ from compiler.activation_table import (
     int16_inputs,
 )
 from compiler.decoder import heads
-from compiler.decoder.balance import key_divisors
+from compiler.decoder.balance import best_headroom, key_divisors
 from compiler.decoder.gate import gate_range
 from compiler.decoder.linears import LinearGroup, migrates
 from compiler.decoder.quantized import (
@@ -29,7 +29,13 @@ from compiler.decoder.quantized import (
     QuantizedLayer,
     Rescale,
 )
-from compiler.decoder.scaling import activation_scale, mix_shift, norm_parameters, rescale
+from compiler.decoder.scaling import (
+    activation_scale,
+    check_softmax,
+    mix_shift,
+    norm_parameters,
+    rescale,
+)
 from compiler.decoder.token_rule import layer_rule
 from compiler.errors import CompileError
 from compiler.expression import Floats
@@ -45,7 +51,7 @@ from compiler.quant.scheme import SchemeMap
 from compiler.quant.weights import QuantizedWeights
 from hw.config import ALPHA_MAX, HardwareConfig
 from hw.fixed import INT16_MAX, Ints
-from hw.golden.cache import CACHE_SHIFT
+from hw.golden.cache import cache_max, cache_shift
 from hw.golden.softmax import (
     FRACTION_BITS,
     LOG2_BITS,
@@ -56,8 +62,6 @@ from hw.golden.softmax import (
 
 INT8_MAX = 127
 QUERY_HEADROOM = 2.5
-CACHE_HEADROOM = 1.25
-"""Room above the calibrated peak of keys and values."""
 SCORE_HEADROOM = 1.5
 VALUE_FLOOR = 0.01
 """An element of the values counts as at least this part of the largest."""
@@ -86,9 +90,11 @@ def not_zero(peaks: Floats) -> Floats:
     return np.maximum(peaks, 1e-6 * max(float(peaks.max()), 1e-6)).astype(np.float64)
 
 
-def peak_steps(peaks: Floats) -> Floats:
-    """int16 steps of keys or values whose int8 steps reach the peaks."""
-    return not_zero(peaks) * CACHE_HEADROOM / (INT8_MAX << CACHE_SHIFT)
+def cache_steps(values: Floats, peaks: Floats, weights: Floats, bits: int) -> Floats:
+    """int16 steps of keys or values by head, from `best_headroom`'s arguments."""
+    peaks = not_zero(peaks)
+    headroom = best_headroom(values, peaks, weights, bits)
+    return peaks * headroom / (cache_max(bits) << cache_shift(bits))
 
 
 class LayerQuantizer:
@@ -191,9 +197,13 @@ class LayerQuantizer:
                                        ("v", plain, architecture.kv_heads))}
         of_keys = np.ones((architecture.kv_heads, width), np.float32)
         if not architecture.qk_norm:
-            of_keys = key_divisors(architecture, self.made["q_rotated"], self.made["k_rotated"])
+            of_keys = key_divisors(architecture, self.made["q_rotated"], self.made["k_rotated"],
+                                   context.hardware.key_bits)
+        queries = np.square(self.made["q_rotated"]).mean(axis=0)
+        queries = np.sqrt(queries.reshape(len(of_keys), -1, width).mean(axis=1)) * of_keys
         steps = {"q": self.head_peaks("q", 1 / of_keys) * QUERY_HEADROOM / INT16_MAX,
-                 "k": peak_steps(self.head_peaks("k", of_keys))}
+                 "k": cache_steps(self.made["k_rotated"] / of_keys, self.head_peaks("k", of_keys),
+                                  queries, context.hardware.key_bits)}
         placed = np.where(rotary >= 0, of_keys[:, rotary], 1)
         columns = heads.head_rows(plain, architecture.heads, width)
         o = self.spec("o", np.arange(architecture.width), columns)
@@ -202,8 +212,9 @@ class LayerQuantizer:
         of_values = self.value_divisors(o)
         out = LinearGroup(context.hardware, mixed, [o],
                           fixed=np.repeat(of_values, sharing, axis=0).reshape(-1))
-        peaks = np.abs(self.made["v"]).max(axis=0) / of_values[:, :width]
-        steps["v"] = peak_steps(peaks.max(axis=1))
+        values = self.made["v"] / of_values[:, :width]
+        steps["v"] = cache_steps(values, np.abs(values).max(axis=(0, 2)), of_values[:, :width],
+                                 context.hardware.value_bits)
         norms: dict[str, NormParameters | None] = {"q": None, "k": None}
         group = LinearGroup(context.hardware, self.made["attention_input"], list(specs.values()))
         for name, spec in specs.items():
@@ -229,17 +240,18 @@ class LayerQuantizer:
         """Rescaling of scores and mixtures; steps: of q, k and v by key-value head."""
         context, architecture = self.context, self.context.architecture
         log2 = context.scheme.softmax == "log2"
-        if log2 and not context.hardware.log2_softmax:
-            raise CompileError(f"scheme {context.scheme.name}: hardware {context.hardware.name} "
-                               "has no log2 softmax; use softmax int8")
+        hardware = context.hardware
+        check_softmax(context.scheme, hardware)
         peak = max(float(self.made["score_peak"].max()), 1e-3) * SCORE_HEADROOM
         fraction = max(0, min(FRACTION_BITS, math.floor(math.log2(INT16_MAX / peak))))
         unit = math.log2(math.e) / math.sqrt(architecture.head_width) * 2.0**fraction
-        unit *= (1 << CACHE_SHIFT) / (INT8_MAX * 2**ALPHA_MAX)
+        unit *= (1 << cache_shift(hardware.key_bits)) / (INT8_MAX * 2**ALPHA_MAX)
         score_bound = check_scores(context.stride, context.hardware, f"{self.name}.scores")
-        mix_bound = float(context.capacity * (1 << LOG2_BITS if log2 else NUMERATOR_MAX) * INT8_MAX)
+        mix_bound = float(context.capacity * (1 << LOG2_BITS if log2 else NUMERATOR_MAX)
+                          * cache_max(hardware.value_bits))
         shift = mix_shift(context.capacity, log2, context.hardware)
-        share = 2.0 ** (shift + CACHE_SHIFT - (LOG2_RECIPROCAL_BITS if log2 else RECIPROCAL_BITS))
+        share = 2.0 ** (shift + cache_shift(hardware.value_bits)
+                       - (LOG2_RECIPROCAL_BITS if log2 else RECIPROCAL_BITS))
 
         def each(factors: Floats, bound: float, what: str) -> Sequence[Rescale]:
             return [rescale(float(factor), bound, f"{self.name}.{what}") for factor in factors]

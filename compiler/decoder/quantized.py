@@ -112,7 +112,8 @@ class QuantizedLayer:
     linears: by name: q, k, v, o, gate (gated MLPs only), up, down. Those of o and down
     dequantize to residual steps (`hw.golden.dequant.dequantize32`), the others to int16. Columns of
     gate and up are in the channel order of down; every other input keeps its order.
-    k and v: the int8 cache step of a head is 256 of its int16 steps (`hw.golden.cache`).
+    k and v: a step of a head in the cache is 256 of its int16 steps, or 4096 with 4 bits
+    (`hw.golden.cache`).
     exact: by name, float linears that golden takes in place of ``linears``: only to measure what
     the fixed-point parts cost; such a layer cannot be compiled.
     """

@@ -10,8 +10,10 @@ from compiler.decoder.quantized import NormParameters, Rescale
 from compiler.errors import CompileError
 from compiler.expression import Floats
 from compiler.quant.scales import HEADROOM, dequantization
+from compiler.quant.scheme import SchemeMap
 from hw.config import HardwareConfig
 from hw.fixed import INT16_MAX, Ints
+from hw.golden.cache import cache_max
 from hw.golden.dequant import INT32_MAX
 from hw.golden.norm import EPSILON_BITS, INVERSE_BITS, UNIT_BITS
 from hw.golden.softmax import LOG2_BITS, NUMERATOR_MAX
@@ -23,7 +25,6 @@ TYPICAL_HEADROOM = 16.0
 NORM_WEIGHT_BITS = 15
 SHIFT_MAX = 63
 EMBEDDING_SHIFT_MAX = 16
-INT8_MAX = 127
 CACHE_GROUP = 32
 """Inputs of a weight group of the key-value cache: few, as products wait for whole groups and a
 context is read in whole groups of values, and enough for scales to be a sixteenth of the weights.
@@ -113,11 +114,25 @@ def value_group(hardware: HardwareConfig) -> int:
     return cache_rounds(hardware) * hardware.word_elements
 
 
+def check_softmax(scheme: SchemeMap, hardware: HardwareConfig) -> None:
+    """Raise CompileError unless the multiplier array takes the softmax's results."""
+    if scheme.softmax != "log2":
+        return
+    if not hardware.log2_softmax:
+        raise CompileError(f"scheme {scheme.name}: hardware {hardware.name} has no log2 softmax; "
+                           "use softmax int8")
+    if hardware.value_bits != 8:
+        raise CompileError(f"scheme {scheme.name}: a log2 softmax shifts values of 8 bits, those "
+                           f"of hardware {hardware.name} have {hardware.value_bits} (value_bits); "
+                           "use softmax int8")
+
+
 def mix_shift(capacity: int, log2: bool, hardware: HardwareConfig) -> int:
     """Smallest shift of each value group's sum for which mixtures of all positions fit."""
     weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
     length = value_group(hardware)
     groups, shift = -(-capacity // length), 0
-    while groups * ((length * INT8_MAX * weight >> shift) + 1) > hardware.sum_max:
+    most = length * cache_max(hardware.value_bits) * weight
+    while groups * ((most >> shift) + 1) > hardware.sum_max:
         shift += 1
     return shift

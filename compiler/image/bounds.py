@@ -295,8 +295,8 @@ class InstructionCheck:
         self.require(group <= config.group_max,
                      f"weight groups of {group}, the hardware takes {config.group_max}")
         if fields["volatile"]:
-            self.require(fields["mode"] in (SimdMode.W8A8, SimdMode.W8L4)
-                         and not fields["has_min"], "volatile weights are int8 without minima")
+            self.require(fields["mode"] != SimdMode.W4A4 and not fields["has_min"],
+                         "volatile weights have no minima, and activations of 8 bits or log2")
         form = WeightFormat.of(fields, config)
         self.check_stride(form.blocks * form.groups * form.group_bytes)
 

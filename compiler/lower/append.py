@@ -7,14 +7,17 @@ from compiler.decoder.scaling import value_group
 from compiler.lower.attention import Span
 from compiler.lower.cache import (
     CACHE,
+    LAST_VALUES,
     key_format,
     key_heads,
     key_words,
     value_blocks,
     value_format,
     value_heads,
+    value_words,
 )
 from compiler.lower.context import Context
+from hw.config import HardwareConfig
 from hw.isa import Opcode
 
 
@@ -50,9 +53,24 @@ def append_keys(decoder: QuantizedDecoder, context: Context, span: Span) -> None
                 group_rounds=keys.group_rounds, group_words=group_words, transpose=0)
 
 
+def rows_before(config: HardwareConfig) -> int:
+    """Rows in front of the values' first: of the token with which it shares bytes."""
+    return int(config.value_bits == 4)
+
+
 def append_values(decoder: QuantizedDecoder, context: Context, span: Span) -> None:
-    """Values of all heads, those side by side as one; their inputs are cut at the groups."""
+    """Values of all heads, those side by side as one; their inputs are cut at the groups.
+
+    Of 4 bits, two tokens' values share a byte, and memory writes whole bytes. So the row of a last
+    token whose neighbour is still to come is kept in memory, for the pass that brings it.
+    """
     config, values, place = decoder.hardware, value_format(decoder), context.places["v.y"]
+    kept = value_words(decoder)
+    before = span.position % (1 + rows_before(config))
+    if before:
+        context.emit(Opcode.LOAD, "v.load", LAST_VALUES, words=kept,
+                     destination=place.start - place.stride)
+        span = Span(span.position - 1, span.tokens + 1)
     group_words, length = values.group_bytes // config.port_bytes, value_group(config)
     heads, blocks = value_heads(decoder), value_blocks(decoder)
     for part, (w0, w1) in enumerate(blocks):
@@ -65,5 +83,8 @@ def append_values(decoder: QuantizedDecoder, context: Context, span: Span) -> No
                 cache_stride=len(blocks) * values.port_stride * config.lane_ports,
                 port_stride=values.port_stride, slot=slot, tokens=end - first,
                 offset=group * group_words, words=w1 - w0,
-                source=place.start + first * place.stride + w0, stride=place.stride,
+                source=place.start + (first - before) * place.stride + w0, stride=place.stride,
                 group_rounds=values.group_rounds, group_words=group_words, transpose=1)
+    if span.end % (1 + rows_before(config)):
+        context.emit(Opcode.STORE, "v.store", LAST_VALUES, words=kept,
+                     source=place.start + (span.tokens - before - 1) * place.stride)

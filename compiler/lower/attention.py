@@ -11,6 +11,7 @@ from compiler.decoder.quantized import AttentionParameters, QuantizedDecoder, Re
 from compiler.decoder.scaling import value_group
 from compiler.errors import CompileError
 from compiler.image.layout import pack_factors, pack_uniform
+from compiler.image.weights import WeightFormat
 from compiler.lower.allocate import Allocator, OutOfSpaceError
 from compiler.lower.cache import (
     CACHE,
@@ -48,6 +49,11 @@ class Prepared:
 
     operands: int
     scales: int
+
+
+def mode_of(form: WeightFormat) -> SimdMode:
+    """Mode of products with keys or values."""
+    return SimdMode.W4A8 if form.weight_bits == 4 else SimdMode.W8A8
 
 
 class AttentionStages:
@@ -161,7 +167,7 @@ class AttentionStages:
             scales=scales, int4=0)
         context.emit(
             Opcode.SIMD, f"attention.{asked}.scores", f"{CACHE}keys.{asked // self.key_heads}",
-            port_stride=self.key_stride, mode=int(SimdMode.W8A8), has_min=0, rounds=words,
+            port_stride=self.key_stride, mode=int(mode_of(self.keys)), has_min=0, rounds=words,
             tokens=tokens * heads, blocks=self.key_blocks, group_rounds=self.keys.group_rounds,
             shift=0, operands=operands, alphas=0, accumulator=0, bank=context.bank, first=1,
             plain=1, volatile=1)
@@ -184,7 +190,7 @@ class AttentionStages:
         context, words = self.context, self.decoder.head_words
         group, tokens = self.decoder.head_group, end - first
         place = context.places["attention_output"]
-        mode = SimdMode.W8L4 if self.parameters.log2 else SimdMode.W8A8
+        mode = SimdMode.W8L4 if self.parameters.log2 else mode_of(self.values)
         for part, (w0, w1) in enumerate(self.blocks):
             context.emit(
                 Opcode.SIMD, f"attention.{head}.mix",

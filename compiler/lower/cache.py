@@ -12,12 +12,16 @@ import numpy as np
 
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.decoder.scaling import cache_rounds, value_group
+from compiler.image.layout import align
 from compiler.image.weights import WeightFormat, pack_weights
 from compiler.lower.matmul import BLOCKS_MAX, ROUNDS_MAX
 from hw.config import HardwareConfig
+from hw.isa import LINE_BYTES
 
 CACHE = "cache/"
 """Regions of the key-value cache; all others of a layer are constants."""
+LAST_VALUES = f"{CACHE}values.last"
+"""Region of a token's values in int16 that do not fill their bytes yet."""
 
 
 def key_format(decoder: QuantizedDecoder) -> WeightFormat:
@@ -26,8 +30,8 @@ def key_format(decoder: QuantizedDecoder) -> WeightFormat:
     rounds = max(count for count in range(1, cache_rounds(config) + 1)
                  if decoder.head_words % count == 0)
     return WeightFormat(config=config, blocks=-(-decoder.capacity // config.lanes),
-                        groups=decoder.head_words // rounds, group_rounds=rounds, weight_bits=8,
-                        has_min=False)
+                        groups=decoder.head_words // rounds, group_rounds=rounds,
+                        weight_bits=config.key_bits, has_min=False)
 
 
 def value_format(decoder: QuantizedDecoder) -> WeightFormat:
@@ -37,8 +41,8 @@ def value_format(decoder: QuantizedDecoder) -> WeightFormat:
     config = decoder.hardware
     length = value_group(config)
     return WeightFormat(config=config, blocks=1, groups=-(-decoder.capacity // length),
-                        group_rounds=length // config.word_elements, weight_bits=8,
-                        has_min=False)
+                        group_rounds=length // config.word_elements,
+                        weight_bits=config.value_bits, has_min=False)
 
 
 def positions_max(config: HardwareConfig) -> int:
@@ -95,8 +99,30 @@ def cache_regions(decoder: QuantizedDecoder) -> dict[str, WeightFormat]:
         for number in range(heads // value_heads(decoder)) for part in range(parts)}
 
 
-def empty_cache(form: WeightFormat) -> bytes:
-    """A cache region without tokens: int8 zeros with scales of 1."""
+def value_words(decoder: QuantizedDecoder) -> int:
+    """Vector words of a token's values."""
+    return decoder.architecture.kv_heads * decoder.head_words
+
+
+def cache_sizes(decoder: QuantizedDecoder) -> dict[str, int]:
+    """Bytes of a layer's regions, in order; whole lines."""
+    config = decoder.hardware
+    sizes = {name: form.port_stride * config.lane_ports * LINE_BYTES
+             for name, form in cache_regions(decoder).items()}
+    if config.value_bits == 4:
+        sizes[LAST_VALUES] = align(value_words(decoder) * config.port_bytes, LINE_BYTES)
+    return sizes
+
+
+def empty_cache(decoder: QuantizedDecoder) -> dict[str, bytes]:
+    """A layer's regions without tokens."""
+    forms = cache_regions(decoder)
+    return {name: empty_region(forms[name]) if name in forms else bytes(size)
+            for name, size in cache_sizes(decoder).items()}
+
+
+def empty_region(form: WeightFormat) -> bytes:
+    """Weights without tokens: zeros with scales of 1."""
     columns = form.blocks * form.config.lanes
     inputs = form.groups * form.group_rounds * form.config.word_elements
     return pack_weights(form, np.zeros((columns, inputs), np.int8),

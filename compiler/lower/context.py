@@ -20,10 +20,14 @@ STRIDE_MAX = 4095
 
 @dataclass(frozen=True)
 class Place:
-    """A tensor in vector memory: first word and words of a token's row."""
+    """A tensor in vector memory: first word and words of a token's row.
+
+    before: rows in front of the first token's.
+    """
 
     start: int
     stride: int
+    before: int = 0
 
 
 @dataclass
@@ -87,10 +91,16 @@ class Context:
         self.constants.setdefault(name, make)
         return name
 
-    def place(self, tensor: str) -> Place:
-        """Allocate a tensor of a token tile in vector memory."""
+    def place(self, tensor: str, before: int = 0) -> Place:
+        """Allocate a tensor of a token tile, and rows in front of it, in vector memory."""
         stride = self.words[tensor]
         if stride > STRIDE_MAX:
             raise CompileError(f"{tensor}: rows of {stride} words, at most {STRIDE_MAX} fit")
-        self.places[tensor] = Place(self.vector.allocate(stride * self.tokens), stride)
+        start = self.vector.allocate(stride * (before + self.tokens)) + before * stride
+        self.places[tensor] = Place(start, stride, before)
         return self.places[tensor]
+
+    def free(self, tensor: str) -> None:
+        """Free what `place` allocated."""
+        place = self.places.pop(tensor)
+        self.vector.free(place.start - place.before * place.stride)

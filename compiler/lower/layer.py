@@ -18,7 +18,7 @@ from compiler.ir.graph import Graph
 from compiler.ir.matmul import LutMatmul, RowgenMatmul, SimdMatmul
 from compiler.ir.ops import Activate, Quantize, Search, Tensor
 from compiler.lower.allocate import Share
-from compiler.lower.append import append_keys, append_values
+from compiler.lower.append import append_keys, append_values, rows_before
 from compiler.lower.attention import SHARED, AttentionStages, Span
 from compiler.lower.context import Context, Place
 from compiler.lower.linear import Lowering
@@ -308,7 +308,8 @@ class LayerEmitter:
             emit_parts(self.tiler, self.matmuls, name, self.parts, target)
             return
         if emitter is LinearEmitter:
-            self.context.place(op.out.name)
+            before = rows_before(self.config) if name == "v" else 0
+            self.context.place(op.out.name, before)
         self.emitter(name, emitter).emit(tokens)
 
     def emitter(

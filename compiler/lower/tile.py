@@ -186,7 +186,7 @@ class Tiler:
         """Free what a tensor holds on chip."""
         context = self.context
         if name in context.places:
-            context.vector.free(context.places.pop(name).start)
+            context.free(name)
         if name in context.operands:
             operand = context.operands.pop(name)
             if operand.start is not None:

@@ -6,10 +6,18 @@ import numpy as np
 
 from hw.fixed import Ints, round_shift, saturate
 
-CACHE_SHIFT = 8
-"""An int16 step is 1/256 of the int8 step: the tensor's step is chosen for it, per head."""
+
+def cache_shift(bits: int) -> int:
+    """Shift from int16 steps to those of the cache, which are chosen for it, per head."""
+    return 16 - bits
 
 
-def cache_quantize(x: Ints) -> Ints:
-    """int16 to int8: ``saturate(round_shift(x, 8), 127)``."""
-    return saturate(round_shift(x.astype(np.int64), CACHE_SHIFT), 127).astype(np.int8)
+def cache_max(bits: int) -> int:
+    """Largest magnitude in the cache."""
+    return (1 << (bits - 1)) - 1
+
+
+def cache_quantize(x: Ints, bits: int) -> Ints:
+    """int16 to ``bits``, 8 or 4: rounded shift and saturation, symmetric. Returns int8."""
+    return saturate(round_shift(x.astype(np.int64), cache_shift(bits)), cache_max(bits)).astype(
+        np.int8)

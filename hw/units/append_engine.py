@@ -17,18 +17,18 @@ SCALE_BYTES = 2
 
 
 class AppendEngine(wiring.Component):
-    """Quantize rows to int8 and write them as columns (keys) or inputs (values) of SIMD weights.
+    """Quantize rows and write them as columns (keys) or inputs (values) of SIMD weights.
 
     Heads come one behind the other. Tokens whose elements share port words go together:
-    port_bytes / simd_depth of them at most (keys), or simd_depth (values), from one multiple of
-    that in ``slot`` to the next. Writes are port words with byte strobes, in the order head, bundle
-    of tokens, vector word, part; bytes without strobe are 0. A vector word is read once. The parts
-    of a word are simd_depth elements that one column of the array takes at once (keys), or
-    port_bytes / simd_depth elements whose columns share a port word (values). The parts of a vector
-    word are one command; words between two chunks of a key go along without strobes, since memory
-    takes them sooner than as many addresses. A vector word of a bundle takes a cycle for each
-    token, about five, and one for each word. The instruction completes when the memory has answered
-    all writes.
+    ``key_columns`` of them at most (keys), or simd_depth (values), from one multiple of that in
+    ``slot`` to the next. Values of 4 bits begin with an even ``slot``. Writes are port words with
+    byte strobes, in the order head, bundle of tokens, vector word, part; bytes without strobe are
+    0. A vector word is read once. The parts of a word are simd_depth elements that one column of
+    the array takes at once (keys), or ``value_columns`` elements whose columns share a port word
+    (values). The parts of a vector word are one command; words between two chunks of a key go along
+    without strobes, since memory takes them sooner than as many addresses. A vector word of a
+    bundle takes a cycle for each token, about five, and one for each word. The instruction
+    completes when the memory has answered all writes.
 
     Parameters
     ----------
@@ -51,10 +51,10 @@ class AppendEngine(wiring.Component):
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
-        self.shared_bits = bits_for(config.port_bytes // config.simd_depth)
+        self.shared_bits = bits_for(config.key_columns)
         self.key_parts = config.chunks_per_word
-        self.value_parts = config.word_elements >> self.shared_bits
-        self.chunk_words = config.port_columns * config.simd_depth // config.port_bytes
+        self.value_parts = config.word_elements // config.value_columns
+        self.chunk_words = config.port_columns // config.key_columns
         super().__init__({
             "task": In(Task(Opcode.APPEND)),
             "vector": Out(VectorRead(config)),
@@ -89,6 +89,7 @@ class AppendEngine(wiring.Component):
         place, port_start = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         column_bits = bits_for(config.port_columns)
         depth_bits = bits_for(config.simd_depth)
+        value_chunk = config.port_columns * config.simd_depth * config.value_bits // 8
         port = slot[column_bits:][:(config.lane_ports - 1).bit_length()]
         sharing = Signal.like(bundle)
         m.d.comb += [
@@ -110,7 +111,7 @@ class AppendEngine(wiring.Component):
                 last_part.eq(part == self.value_parts - 1),
                 region_rounds.eq(config.port_columns // config.word_elements),
                 following.eq(region + task.p.port_stride * LINE_BYTES),
-                place.eq(slot[depth_bits:] << (column_bits + depth_bits)),
+                place.eq(slot[depth_bits:] << bits_for(value_chunk)),
                 sharing.eq(config.simd_depth - slot[:depth_bits]),
             ]
         with m.Else():
@@ -119,7 +120,7 @@ class AppendEngine(wiring.Component):
                 region_rounds.eq(task.p.group_rounds),
                 following.eq(region + task.p.group_words * config.port_bytes),
                 # Columns that share a port word differ in their strobes only.
-                place.eq(Cat(Const(0, self.shared_bits + depth_bits),
+                place.eq(Cat(Const(0, bits_for(config.port_bytes)),
                              slot[self.shared_bits:column_bits])),
                 sharing.eq((1 << self.shared_bits) - slot[:self.shared_bits]),
             ]

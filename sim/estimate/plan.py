@@ -17,7 +17,7 @@ from compiler.image.layout import align
 from compiler.image.program import Task
 from compiler.lower.allocate import OutOfSpaceError
 from compiler.lower.attention import SHARED, Span
-from compiler.lower.cache import CACHE, cache_regions
+from compiler.lower.cache import CACHE, cache_sizes
 from compiler.lower.passes import (
     COPIES,
     Addresses,
@@ -160,9 +160,7 @@ class Planner(DecoderCompiler):
             offsets.append(places)
             groups.append(Section(at, size))
             at += size * (group.last - group.first)
-        cache_sizes = {name: form.port_stride * config.lane_ports * LINE_BYTES
-                       for name, form in cache_regions(decoder).items()}
-        cache_offsets, size = placed(cache_sizes, 0)
+        cache_offsets, size = placed(cache_sizes(decoder), 0)
         self.program_address = at + size * decoder.architecture.layers
         return Addresses(shared=shared, groups=groups, offsets=offsets,
                          cache=Section(at, size), cache_offsets=cache_offsets, tokens=tokens)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from compiler.image.access import row_count
-from compiler.image.cache import append_addresses, burst_words, token_bundles
+from compiler.image.cache import append_addresses, burst_words, columns_of_word, token_bundles
 from compiler.image.layout import PARAMETER_WORDS
 from compiler.image.program import Instruction
 from compiler.image.records import RecordFormat
@@ -114,7 +114,7 @@ def _append(fields: Fields, config: HardwareConfig) -> dict[int, int]:
     bundles = token_bundles(fields, config)
     line_words = LINE_BYTES // config.port_bytes
     port_words = fields["port_stride"] * line_words
-    chunk_words = config.port_columns * config.simd_depth // config.port_bytes
+    chunk_words = config.port_columns // columns_of_word(fields, config)
     steps = config.chunks_per_word * chunk_words
     rounds, extra, bundle = fields["group_rounds"], fields["group_words"], 1
     if fields["transpose"]:

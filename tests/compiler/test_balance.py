@@ -28,7 +28,7 @@ def test_an_outlier_of_the_keys_moves_into_the_queries() -> None:
     keys = random.normal(size=(64, 1, WIDTH)).astype(np.float32)
     keys[:, :, 3] *= 60
     queries[:, :, 3] *= 0.05
-    found = key_divisors(ARCHITECTURE, queries, keys)
+    found = key_divisors(ARCHITECTURE, queries, keys, 8)
     assert found.shape == (1, WIDTH)
     assert found[0, 3] == found[0, 3 + WIDTH // 2] > 3 * np.median(found)
 
@@ -37,4 +37,4 @@ def test_flat_keys_stay() -> None:
     random = np.random.default_rng(2)
     queries = random.choice([-1.0, 1.0], (32, 2, WIDTH)).astype(np.float32)
     keys = random.choice([-1.0, 1.0], (32, 1, WIDTH)).astype(np.float32)
-    np.testing.assert_allclose(key_divisors(ARCHITECTURE, queries, keys), 1, rtol=1e-6)
+    np.testing.assert_allclose(key_divisors(ARCHITECTURE, queries, keys, 8), 1, rtol=1e-6)

@@ -16,7 +16,8 @@ Ints = NDArray[np.int64]
 MINI = HardwareConfig(
     name="mini", device="none", clock_mhz=50, port_bits=64, weight_ports=1, vector_length=2,
     lanes=16, chains=1, chain_length=8, l2_search=False, rowgen=True, row_bits=16, index_bits=8,
-    sparse=False, simd=False, simd_depth=1, log2_softmax=False, hadamard=False,
+    sparse=False, simd=False, simd_depth=1, key_bits=8, value_bits=8,
+    log2_softmax=False, hadamard=False,
     token_order=False, group_max=4, tokens_max=16, accumulator_words=64, sum_bits=32,
     vector_words=64, operand_words=256, table_words=128, index_blocks=8, activation_lanes=1,
     read_fifo_words=16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.image.weights import WeightFormat, pack_weights
-from hw.golden.cache import cache_quantize
+from hw.golden.cache import cache_max, cache_quantize
 from hw.isa import LINE_BYTES
 from hw.units.append_engine import AppendEngine
 from tests.hw.engine_models import WriteMaster, prove_engine
@@ -21,6 +22,12 @@ CONFIGS = [
     load_config(port_bits=64, lanes=16, weight_ports=1),
     load_config(port_bits=256, weight_ports=4, lanes=64, simd_depth=8),
     load_config(port_bits=64, lanes=32, weight_ports=2, simd_depth=2),
+    load_config(port_bits=64, lanes=32, weight_ports=2, simd_depth=2, key_bits=4),
+    load_config(key_bits=4, value_bits=4),
+    load_config(port_bits=64, lanes=16, weight_ports=1, value_bits=4),
+    load_config(port_bits=256, weight_ports=4, lanes=64, simd_depth=8, key_bits=4),
+    load_config(port_bits=256, weight_ports=4, lanes=64, simd_depth=8, key_bits=4, value_bits=4),
+    load_config(port_bits=256, weight_ports=4, lanes=64, value_bits=4),
 ]
 STRIDE = 9
 """Words between two rows in the vector memory."""
@@ -68,15 +75,17 @@ def cut(first, tokens, limit):
 class Cache:
     """Cache regions of some heads with random contents, and what they should become."""
 
-    def __init__(self, rng, config, blocks, groups, group_rounds, heads=1):
+    def __init__(self, rng, config, transpose, blocks, groups, group_rounds, heads=1):
         self.config = config
+        self.bits = config.value_bits if transpose else config.key_bits
         self.form = WeightFormat(
             config=config, blocks=blocks, groups=groups, group_rounds=group_rounds,
-            weight_bits=8, has_min=False,
+            weight_bits=self.bits, has_min=False,
         )
         inputs = groups * group_rounds * config.word_elements
         self.weights = rng.integers(
-            -127, 128, (heads, blocks * config.lanes, inputs), dtype=np.int8)
+            -cache_max(self.bits), cache_max(self.bits) + 1,
+            (heads, blocks * config.lanes, inputs), dtype=np.int8)
         self.scales = np.ones((groups, blocks * config.lanes), np.int16)
         self.address, self.gap = (int(rng.integers(4)) for _ in range(2))
         self.image = bytes(self.address * LINE_BYTES) + self.packed()
@@ -110,7 +119,7 @@ def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens,
     rng = np.random.default_rng(seed)
     words = groups * group_rounds
     heads = data.draw(st.integers(1, STRIDE // words))
-    cache = Cache(rng, config, 2, groups, group_rounds, heads)
+    cache = Cache(rng, config, 0, 2, groups, group_rounds, heads)
     position = int(rng.integers(2 * config.lanes - tokens))
     rows = rng.integers(-32767, 32768, (tokens, heads * words * config.word_elements))
     tasks = [
@@ -121,8 +130,8 @@ def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens,
     ]
     traffic = Traffic(seed, chance)
     master, _ = simulate(config, tasks, cache.image, rows, traffic)
-    cache.weights[:, position:position + tokens] = cache_quantize(rows).reshape(
-        tokens, heads, -1).swapaxes(0, 1)
+    cache.weights[:, position:position + tokens] = cache_quantize(
+        rows, config.key_bits).reshape(tokens, heads, -1).swapaxes(0, 1)
     cache.check(master)
 
 
@@ -136,10 +145,12 @@ def test_values_become_inputs(config, seed, chance, group_rounds, tokens, data):
     groups = 2
     words = int(rng.integers(1, min(STRIDE, config.lanes // config.word_elements) + 1))
     heads = data.draw(st.integers(1, STRIDE // words))
-    cache = Cache(rng, config, 2, groups, group_rounds, heads)
+    cache = Cache(rng, config, 1, 2, groups, group_rounds, heads)
     length = group_rounds * config.word_elements
     tokens = min(tokens, groups * length)
     position = int(rng.integers(groups * length - tokens + 1))
+    if config.value_bits == 4:
+        position -= position % 2
     rows = rng.integers(-32767, 32768, (tokens, heads * words * config.word_elements))
     block = int(rng.integers(2))
     tasks = [
@@ -149,32 +160,57 @@ def test_values_become_inputs(config, seed, chance, group_rounds, tokens, data):
     ]
     master, _ = simulate(config, tasks, cache.image, rows, Traffic(seed, chance))
     columns = slice(block * config.lanes, block * config.lanes + words * config.word_elements)
-    cache.weights[:, columns, position:position + tokens] = cache_quantize(rows).reshape(
-        tokens, heads, -1).transpose(1, 2, 0)
+    if config.value_bits == 4:
+        # The byte of a last token's values is a whole one.
+        cache.weights[:, columns, position:position + tokens + tokens % 2] = 0
+    cache.weights[:, columns, position:position + tokens] = cache_quantize(
+        rows, config.value_bits).reshape(tokens, heads, -1).transpose(1, 2, 0)
     cache.check(master)
 
 
 def test_rounding_and_saturation():
+    """8 bits; those of 4 below."""
     config = CONFIGS[0]
     values = np.array([-32767, -32641, -32640, -129, -128, -127, 127, 128, 32639, 32640, 32767, 0,
                        383, 384, -384, -385])
     rng = np.random.default_rng(0)
-    cache = Cache(rng, config, 1, 1, 2)
+    cache = Cache(rng, config, 0, 1, 1, 2)
     task = cache.task(0, 0, transpose=0, words=2, tokens=1, slot=3, source=5)
     master, _ = simulate(config, [task], cache.image, values[None], Traffic(0, 1))
-    cache.weights[0, 3] = cache_quantize(values)
+    cache.weights[0, 3] = cache_quantize(values, 8)
     cache.check(master)
+
+
+def test_rounding_to_four_bits():
+    """Every step of the cache and both sides of every boundary, beside numbers."""
+    config = load_config(key_bits=4, value_bits=4)
+    edges = np.arange(-8, 8) * 4096 + 2048
+    values = np.clip(np.concatenate([edges - 1, edges, edges + 1]), -32768, 32767)
+    expected = np.clip(np.floor(values / 4096 + 0.5), -7, 7)
+    words = len(values) // config.word_elements
+    for transpose in (0, 1):
+        cache = Cache(np.random.default_rng(0), config, transpose, 2, 1, 8)
+        task = cache.task(0, 0, transpose=transpose, words=3, tokens=1, slot=4, source=5)
+        for first in range(0, words, 3):
+            part = slice(first * config.word_elements, (first + 3) * config.word_elements)
+            master, _ = simulate(config, [task], cache.image, values[part][None], Traffic(0, 1))
+            if transpose:
+                cache.weights[0, :len(expected[part]), 4:6] = np.stack(
+                    [expected[part], np.zeros(3 * config.word_elements)], axis=1)
+            else:
+                cache.weights[0, 4, :len(expected[part])] = expected[part]
+            cache.check(master)
 
 
 def test_order_and_cycles():
     """Head, bundle, vector word, part; a cycle for each word, and for each word of a token."""
     config = load_config("sim")
-    cache = Cache(np.random.default_rng(1), config, 1, 1, 4, 2)
+    cache = Cache(np.random.default_rng(1), config, 0, 1, 1, 4, 2)
     tokens, words, shared = 5, 4, config.port_bytes // config.simd_depth
     rows = np.random.default_rng(2).integers(-999, 999, (tokens, 2 * words * config.word_elements))
     task = cache.task(0, 0, transpose=0, words=words, tokens=tokens, slot=shared - 2, source=5)
     master, cycles = simulate(config, [task], cache.image, rows, Traffic(0, 1))
-    cache.weights[:, shared - 2:shared + 3] = cache_quantize(rows).reshape(
+    cache.weights[:, shared - 2:shared + 3] = cache_quantize(rows, 8).reshape(
         tokens, 2, -1).swapaxes(0, 1)
     cache.check(master)
     gap = config.port_columns * config.simd_depth // config.port_bytes
@@ -195,21 +231,22 @@ def test_order_and_cycles():
 
 
 @pytest.mark.parametrize("transpose", [0, 1])
-def test_whole_bundles(transpose):
+@pytest.mark.parametrize("bits", [4, 8])
+def test_whole_bundles(transpose, bits):
     """As many tokens as share a port word take one write a part, with all strobes."""
-    config = CONFIGS[2]
-    cache = Cache(np.random.default_rng(3), config, 1, 2, 1)
-    shared = config.simd_depth if transpose else config.port_bytes // config.simd_depth
+    config = dataclasses.replace(CONFIGS[2], key_bits=bits, value_bits=bits)
+    cache = Cache(np.random.default_rng(3), config, transpose, 1, 2, 1)
+    shared = config.simd_depth if transpose else config.key_columns
     rows = np.random.default_rng(4).integers(-32767, 32768, (shared, config.word_elements))
     task = cache.task(0, 0, transpose=transpose, words=1, tokens=shared, slot=0, source=5)
     master, _ = simulate(config, [task], cache.image, rows, Traffic(0, 1))
     strobes = [strobe for _, _, strobe in master.writes if strobe]
     assert set(strobes) == {(1 << config.port_bytes) - 1}
-    assert len(strobes) == config.word_elements * shared // config.port_bytes
+    assert len(strobes) == config.word_elements * shared * bits // config.port_bits
     if transpose:
-        cache.weights[0, :config.word_elements, :shared] = cache_quantize(rows).T
+        cache.weights[0, :config.word_elements, :shared] = cache_quantize(rows, bits).T
     else:
-        cache.weights[0, :shared, :config.word_elements] = cache_quantize(rows)
+        cache.weights[0, :shared, :config.word_elements] = cache_quantize(rows, bits)
     cache.check(master)
 
 

@@ -138,10 +138,10 @@ def test_appended_rows_are_the_weights_of_a_simd(seed, config, transpose, words,
         run(machine, Opcode.APPEND, fields)
         if transpose:
             at = part * group + slot
-            expected[:, :elements, at:at + tokens] = cache_quantize(x).transpose(1, 2, 0)
+            expected[:, :elements, at:at + tokens] = cache_quantize(x, 8).transpose(1, 2, 0)
         else:
             at = part * config.lanes + slot
-            expected[:, at:at + tokens] = cache_quantize(x).swapaxes(0, 1)
+            expected[:, at:at + tokens] = cache_quantize(x, 8).swapaxes(0, 1)
         extent, address = append_extent(fields, config), append_addresses(fields, config)
         base = CACHE + extent.first_port * form.port_stride * LINE_BYTES
         last = CACHE + extent.last_port * form.port_stride * LINE_BYTES + extent.last

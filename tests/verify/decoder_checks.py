@@ -12,7 +12,7 @@ from compiler.decoder.build import DecoderCompiler, load_decoder_build
 from compiler.decoder.golden import GoldenDecoder, KeyValues
 from compiler.decoder.quantized import QuantizedDecoder
 from compiler.image.weights import unpack_weights
-from compiler.lower.cache import cache_regions, key_heads, key_words, value_heads
+from compiler.lower.cache import cache_regions, cache_sizes, key_heads, key_words, value_heads
 from hw.fixed import Ints
 from hw.golden.residual import from_pairs
 from hw.isa import LINE_BYTES
@@ -110,8 +110,7 @@ def check_machine(
             assert np.array_equal(residual[:, :width], expected), item["name"]
             assert not residual[:, width:].any(), item["name"]
     assert chosen == golden.chosen
-    size = sum(decoder.hardware.lane_ports * form.port_stride * LINE_BYTES
-               for form in cache_regions(decoder).values())
+    size = sum(cache_sizes(decoder).values())
     for layer in range(decoder.architecture.layers):
         keys, values = cached(decoder, machine.memory, parts["cache"] + layer * size)
         assert np.array_equal(keys, golden.state.keys[layer]), f"keys of layer {layer}"

@@ -253,7 +253,8 @@ def random_hardware(rng: random.Random) -> HardwareConfig:
                 vector_words=rng.randint(700, 2500), operand_words=rng.choice((256, 512)),
                 table_words=rng.choice((32, 64, 128)), index_blocks=rng.randint(3, 12),
                 activation_lanes=rng.choice((1, 2, 4)), read_fifo_words=rng.choice((16, 32, 64)),
-                sum_bits=rng.choice((27, 32)), index_bits=rng.choice((3, 4, 8)))
+                sum_bits=rng.choice((27, 32)), index_bits=rng.choice((3, 4, 8)),
+                key_bits=rng.choice((4, 8)), value_bits=rng.choice((4, 8)))
         except ConfigError:
             continue
 
