@@ -77,7 +77,7 @@ def append_addresses(fields: Fields, config: HardwareConfig) -> Ints:
     if fields["transpose"]:
         port, column = element // columns, element % columns
         within = (token // depth * columns + column) * depth + token % depth
-        group = 0
+        group: Ints = np.zeros(1, np.int64)
     else:
         port, column = token // columns, token % columns
         group, chunk = np.divmod(

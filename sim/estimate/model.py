@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.decoder.quantized import QuantizedDecoder
+from compiler.lower.append import rows_before
 from compiler.lower.attention import Span
 from hw.config import HardwareConfig
 from hw.fixed import Ints
@@ -75,17 +76,25 @@ def chosen_of(count: int, most: int) -> list[int]:
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
-def sampled(spans: Sequence[Span], last: int, samples: int) -> list[tuple[int, float]]:
+def sampled(
+    spans: Sequence[Span], last: int, samples: int, period: int = 1
+) -> list[tuple[int, float]]:
     """Passes that are worked out, and how many each stands for.
 
-    The last one of a prompt, which gives a token and can be shorter, stands for itself.
+    The last one of a prompt, which gives a token and can be shorter, stands for itself. period: of
+    the positions whose passes have the same kinds of instructions; those between stand apart.
     """
     alike = [span for span in spans
              if (span.tokens, span.end >= last) == (spans[0].tokens, spans[0].end >= last)]
     apart = range(len(alike), len(spans))
-    chosen = chosen_of(len(alike), max(2, samples - len(apart)))
-    weights = sample_weights(range(len(alike)), chosen)
-    return [*zip(chosen, weights, strict=True), *((number, 1.0) for number in apart)]
+    most = max(2, -(-(samples - len(apart)) // period))
+    found: list[tuple[int, float]] = []
+    for place in range(period):
+        numbers = [number for number, span in enumerate(alike) if span.position % period == place]
+        chosen = [numbers[at] for at in chosen_of(len(numbers), most)]
+        if chosen:
+            found += zip(chosen, sample_weights(numbers, chosen), strict=True)
+    return [*sorted(found), *((number, 1.0) for number in apart)]
 
 
 def pass_counters(item: PlannedPass, timeline: Timeline) -> Ints:
@@ -119,7 +128,8 @@ def phase(
     """Estimate of consecutive passes; those that end behind ``last`` positions give a token."""
     contexts, cycles, rest, known = [], 0.0, 0.0, planner.shapes
     counters, sums, paths = [], [], []
-    for number, weight in sampled(spans, last, samples):
+    period = 1 + rows_before(planner.config)
+    for number, weight in sampled(spans, last, samples, period):
         span = spans[number]
         item = planner.planned(span, span.end >= last)
         timeline = circuit.run(item.rows, item.place, ITERATIONS)
