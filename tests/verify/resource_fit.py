@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from scipy.optimize import nnls
 
 from hw.config import HardwareConfig
 from hw.resource_formulas import COMPONENTS, TERMS
-from hw.resources import FITTED, Target, component_blocks, instance, term_sizes
+from hw.resources import FITTED, Factors, Target, component_blocks, instance, term_sizes
 from tests.verify.resource_records import FIT, HELD_OUT, Record, Size
 
 Coefficients = dict[str, dict[str, dict[str, float]]]
@@ -44,8 +45,25 @@ def fit(records: Sequence[Record], sizes: Mapping[str, Size], family: str) -> Co
                 goals.append((used - blocks) / max(used, 1))
             values = nnls(np.array(rows, dtype=float), np.array(goals))[0] if names else []
             found[component][resource] = {
-                name: float(f"{value:.4g}") for name, value in zip(names, values, strict=True)}
+                name: float(value) for name, value in zip(names, values, strict=True)}
     return found
+
+
+def rounded(fitted: Coefficients, last: Mapping[str, Factors]) -> Coefficients:
+    """Coefficients in four digits, those of ``last`` where they are as near.
+
+    A fit through small counts often ends in a 5, and its last bits differ between processors.
+    """
+    def of(value: float, before: float | None) -> float:
+        half = 0.5 * 10.0 ** (math.floor(math.log10(value)) - 3) if value else 0.0
+        if before is not None and abs(before - value) <= half * (1 + 1e-6):
+            return before
+        return float(f"{value:.4g}")
+
+    return {component: {resource: {
+        name: of(value, last.get(component, {}).get(resource, {}).get(name))
+        for name, value in factors.items()} for resource, factors in resources.items()}
+        for component, resources in fitted.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from hw.synthesis import COMMANDS
 from hw.top import Accelerator
 from hw.verilog import convert
 from sim.circuit import generator_hash
-from tests.verify.resource_fit import Coefficients, compare, fit
+from tests.verify.resource_fit import Coefficients, compare, fit, rounded
 from tests.verify.resource_page import page
 from tests.verify.resource_page_ecp5 import page as page_ecp5
 from tests.verify.resource_records import (
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     records = collect(list(sizes.values()), flow, chosen.cache, run=run)
     if chosen.keep:
         records, changed = keep(records, load_records(flow), sizes, chosen.cache)
-    coefficients = fit(records, sizes, flow)
+    coefficients = rounded(fit(records, sizes, flow), coefficients_of_table(flow))
     TABLES.mkdir(exist_ok=True)
     write_atomically(TABLES / f"{flow}.yaml", table_text(coefficients, flow).encode())
     values = data_values(records, sizes, flow, changed)
