@@ -39,7 +39,10 @@ WHOLE_ONLY = ("activation", "rotation", "refine_epochs", "token_rule")
 SUM_DIGITS = 9
 """Decimals of a sum in nats; between sums that are nearer to each other no slope can be told."""
 Added = Mapping[str, tuple[float, str]]
-"""By the `map_key` of a scheme, nats that a precision adds to it, and what says so."""
+"""By the `map_key` of a scheme, nats that a precision adds to it, and what says so.
+
+Of a scheme that is not there it adds what it adds to the first one.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
