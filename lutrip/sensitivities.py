@@ -15,11 +15,12 @@ from compiler.mixed.counters import Timing
 from compiler.mixed.measure import Question, measure
 from compiler.mixed.mixes import predicted_losses
 from compiler.quant.scheme import Scheme, SchemeMap
-from hw.config import EXACT_ROW_BITS, HardwareConfig
+from hw.config import HardwareConfig
 from hw.errors import LutripError
 from hw.presets import load_hardware
 from lutrip.mixing import texts_of
 from reports.explore.accuracy import load_sensitivities, map_key, scheme_key
+from reports.explore.precision import EXACT
 from reports.explore.space import every_scheme
 from reports.explore.study import NEWS, Study
 
@@ -86,7 +87,7 @@ def missing_schemes(study: Study, extra: Path | None) -> list[Scheme]:
     assert study.accuracy is not None
     known = load_sensitivities(study.accuracy, extra)
     asked = [scheme for scheme in every_scheme(study)
-             if (map_key(scheme), EXACT_ROW_BITS) not in known.whole]
+             if (map_key(scheme), EXACT) not in known.whole]
     return [part for key, part in distinct_parts(asked).items() if key not in known.losses]
 
 
@@ -118,9 +119,10 @@ def measure_missing(study: Study, parts: Sequence[Scheme], out: Path, say: Say) 
     """Measure schemes and keep them in a folder's file beside those that it holds."""
     assert study.accuracy is not None
     path, text = out / SENSITIVITY_FILE, study.evaluate.text
-    rows = json.loads(path.read_text())["schemes"] if path.is_file() else []
+    held = json.loads(path.read_text()) if path.is_file() else {"schemes": []}
+    rows = held["schemes"]
     for length, group in by_vector_length(parts).items():
         rows += scheme_rows(study.accuracy, group, out / "sensitivity" / str(length), say, text)
-        values = origin_of(study) | {"schemes": rows}
+        values = held | origin_of(study) | {"schemes": rows}
         write_atomically(path, json.dumps(values, indent=1).encode())
     load_sensitivities.cache_clear()

@@ -137,11 +137,10 @@ def summary(values: dict[str, Any], out: Path) -> int:
                f"{values['taken_over']:,} taken over")
     for line in values["findings"][:SHOWN]:
         click.echo(f"  {line}")
-    from hw.config import EXACT_ROW_BITS
+    from reports.explore.precision import evaluated
 
     for row in values["evaluations"]:
-        rows = "" if row["row_bits"] == EXACT_ROW_BITS else f", rows of {row['row_bits']} bits"
-        click.echo(f"  design {row['id']}, scheme {row['scheme']}{rows}: " + (
+        click.echo(f"  design {row['id']}, scheme {evaluated(row)}: " + (
             f"not evaluated: {row['error']}" if row["error"] else
             f"loss {row['measured_nats']:.3f} nats measured, {row['predicted_nats']:.3f} "
             "predicted"))

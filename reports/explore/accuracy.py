@@ -23,10 +23,11 @@ from scipy.optimize import isotonic_regression
 from compiler.errors import FrontendError
 from compiler.frontends.load import load_model
 from compiler.quant.layer_keys import layer_key
-from compiler.quant.scheme import LINEARS, Lut2dScheme, RowgenScheme, Scheme, SchemeMap
+from compiler.quant.scheme import LINEARS, Lut2dScheme, Scheme, SchemeMap
 from hw.config import EXACT_ROW_BITS
 from hw.errors import ConfigError
 from hw.presets import CONFIGS
+from reports.explore.precision import EXACT, EXACT_CACHE_BITS, Precision
 
 FOLDER = CONFIGS / "sensitivity"
 LAST = 1 << 20
@@ -37,6 +38,11 @@ WHOLE_ONLY = ("activation", "rotation", "refine_epochs", "token_rule")
 """Options of a scheme that no loss of a single linear tells of."""
 SUM_DIGITS = 9
 """Decimals of a sum in nats; between sums that are nearer to each other no slope can be told."""
+Added = Mapping[str, tuple[float, str]]
+"""By the `map_key` of a scheme, nats that a precision adds to it, and what says so.
+
+Of a scheme that is not there it adds what it adds to the first one.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +52,6 @@ class Loss:
     nats: float
     provenance: Literal["measured", "predicted"]
     source: str
-
-
-def counted_bits(scheme: SchemeMap, row_bits: int) -> int:
-    """Bits of the hardware's computed rows where a scheme has such rows, else `EXACT_ROW_BITS`."""
-    parts = (scheme.default, *scheme.layers.values())
-    return row_bits if any(isinstance(part, RowgenScheme) for part in parts) else EXACT_ROW_BITS
 
 
 class UnknownSchemeError(ConfigError):
@@ -106,56 +106,83 @@ class Sensitivities:
     """What is known of a model.
 
     layers: of the model. losses: by `scheme_key` and linear, nats a token of each layer. whole: by
-    `map_key` and `counted_bits`, perplexity over float, and what says so. pairs: sum over the
-    linears and measured loss of whole models. rounded: by bits of
-    computed rows and the `map_key` of a scheme, nats that rounding them adds to it, and where it
-    says so; of a scheme that is not there the first one's.
+    `map_key` and counted precision, perplexity over float, and what says so. pairs: sum over the
+    linears and measured loss of whole models. rounded: by bits of computed rows, what rounding them
+    adds. cache: by bits of keys and bits of values, what those add.
     """
 
     model: str
     layers: int
     command: str
     losses: Mapping[str, Mapping[str, tuple[float, ...]]]
-    whole: Mapping[tuple[str, int], tuple[float, str]]
+    whole: Mapping[tuple[str, Precision], tuple[float, str]]
     pairs: tuple[tuple[float, float], ...]
-    rounded: Mapping[int, Mapping[str, tuple[float, str]]]
+    rounded: Mapping[int, Added]
+    cache: Mapping[tuple[int, int], Added]
 
-    def loss(self, scheme: SchemeMap, row_bits: int = EXACT_ROW_BITS) -> Loss:
-        """Loss of a scheme; raises UnknownSchemeError, ConfigError in one line.
+    def loss(self, scheme: SchemeMap, precision: Precision = EXACT) -> Loss:
+        """Loss of a scheme on hardware of a precision; raises UnknownSchemeError, ConfigError.
 
-        row_bits: of the hardware's computed rows.
+        Errors are one line.
         """
-        row_bits, key = counted_bits(scheme, row_bits), map_key(scheme)
-        if (found := self.whole.get((key, row_bits))) is not None:
+        precision, key = precision.counted(scheme), map_key(scheme)
+        if (found := self.whole.get((key, precision))) is not None:
             return Loss(nats=math.log(found[0]), provenance="measured", source=found[1])
-        if row_bits == EXACT_ROW_BITS:
+        if precision == EXACT:
             return self.predicted(scheme)
+        if precision.cache == EXACT.cache:
+            rest, parts = EXACT, [self.added_by_rows(precision.row_bits)]
+        else:
+            rest = Precision(row_bits=precision.row_bits)
+            parts = self.added_by_cache(precision)
+        base = self.loss(scheme, rest)
+        nats, sources = zip(*(added.get(key, next(iter(added.values()))) for added in parts),
+                            strict=True)
+        total = base.nats + sum(nats)
+        # Added to exact arithmetic this is a whole model's loss; several parts are a sum.
+        alone = rest == EXACT and len(parts) == 1 and key in parts[0]
+        if alone and base.provenance == "measured":
+            return Loss(nats=total, provenance="measured", source=sources[0])
+        return Loss(nats=total, provenance="predicted",
+                    source=", and ".join((base.source, *sources)))
+
+    def added_by_rows(self, row_bits: int) -> Added:
+        """What rounded rows add to schemes; raises UnknownSchemeError."""
         if (known := self.rounded.get(row_bits)) is None:
             bits = " or ".join(map(str, (*sorted(self.rounded), EXACT_ROW_BITS)))
             raise UnknownSchemeError(f"rows of {row_bits} bits were not measured on {self.model}; "
                                      f"use a row_bits of {bits}")
-        exact = self.loss(scheme)
-        nats, source = known.get(key, next(iter(known.values())))
-        if key in known:
-            return Loss(nats=exact.nats + nats, provenance=exact.provenance, source=source)
-        return Loss(nats=exact.nats + nats, provenance="predicted",
-                    source=f"{exact.source}, and {source}")
+        return known
+
+    def added_by_cache(self, precision: Precision) -> list[Added]:
+        """What keys and values add to schemes: together, else one after the other.
+
+        Raises UnknownSchemeError.
+        """
+        key_bits, value_bits = precision.cache
+        for parts in ((precision.cache,),
+                      ((key_bits, EXACT_CACHE_BITS), (EXACT_CACHE_BITS, value_bits))):
+            if all(part in self.cache for part in parts):
+                return [self.cache[part] for part in parts]
+        said = Precision(key_bits=key_bits, value_bits=value_bits).text
+        raise UnknownSchemeError(f"{said} were not measured on {self.model}; use key_bits "
+                                 f"{EXACT_CACHE_BITS}, value_bits {EXACT_CACHE_BITS}")
 
     def with_whole(
-        self, scheme: SchemeMap, row_bits: int, perplexity_ratio: float, source: str
+        self, scheme: SchemeMap, precision: Precision, perplexity_ratio: float, source: str
     ) -> Sensitivities:
-        """What is known after a scheme's whole model was evaluated."""
-        bits, pairs = counted_bits(scheme, row_bits), self.pairs
-        if bits == EXACT_ROW_BITS:
+        """What is known after a scheme's whole model was evaluated on hardware of a precision."""
+        precision, pairs = precision.counted(scheme), self.pairs
+        if precision == EXACT:
             try:
                 pairs = (*pairs, (self.sum_of(scheme), math.log(perplexity_ratio)))
             except UnknownSchemeError:
                 pass
         return dataclasses.replace(self, pairs=pairs, whole={
-            **self.whole, (map_key(scheme), bits): (perplexity_ratio, source)})
+            **self.whole, (map_key(scheme), precision): (perplexity_ratio, source)})
 
     def predicted(self, scheme: SchemeMap) -> Loss:
-        """From the linears of a scheme whose computed rows are not rounded."""
+        """From the linears of a scheme on hardware of exact precision."""
         source = f"{self.command}, and {len(self.pairs)} whole models" if self.pairs else (
             self.command)
         return Loss(nats=curve(self.pairs, self.sum_of(scheme)), provenance="predicted",
@@ -204,19 +231,23 @@ def unmeasured(model: str) -> dict[str, Any]:
 
 def sensitivities_of(value: Mapping[str, Any], more: Mapping[str, Any] | None = None
                      ) -> Sensitivities:
-    """From a file's values, and a second file's schemes."""
-    rows = [*value["schemes"], *(more["schemes"] if more else ())]
+    """From a file's values, and a second file's schemes and cache."""
+    def rows_of(name: str) -> list[Mapping[str, Any]]:
+        return [row for file in (value, more or {}) for row in file.get(name, ())]
+
     rounded: dict[int, dict[str, tuple[float, str]]] = {}
     for row in value.get("rounded", ()):
         rounded.setdefault(row["row_bits"], {})[row["key"]] = row["nats"], row["source"]
+    cache: dict[tuple[int, int], dict[str, tuple[float, str]]] = {}
+    for row in rows_of("cache"):
+        bits = row["key_bits"], row["value_bits"]
+        cache.setdefault(bits, {})[row["key"]] = row["nats"], row["source"]
     return Sensitivities(
         model=value["model"], layers=value["layers"], command=value["command"],
         losses={row["key"]: {linear: tuple(losses) for linear, losses in row["losses"].items()}
-                for row in rows},
-        whole={(row["key"], EXACT_ROW_BITS): (row["perplexity_ratio"], row["source"])
+                for row in rows_of("schemes")},
+        whole={(row["key"], EXACT): (row["perplexity_ratio"], row["source"])
                for row in value["whole"]},
         pairs=tuple((row["sum_nats"], math.log(row["perplexity_ratio"]))
                     for row in value["whole"] if row.get("sum_nats") is not None),
-        rounded=rounded)
-
-
+        rounded=rounded, cache=cache)

@@ -15,6 +15,7 @@ from compiler.quant.scheme import Scheme, SchemeMap, load_scheme
 from hw.presets import names
 from reports.explore.accuracy import Sensitivities
 from reports.explore.evaluate import Outcome, costs_of, estimate_workload
+from reports.explore.precision import Precision
 from reports.explore.space import (
     Design,
     Point,
@@ -141,7 +142,7 @@ def design_values(
             phases.append(phase_values(name, phase, workload.name, design, costs))
     accuracy = None
     if known is not None:
-        loss = known.loss(design.scheme, design.hardware.row_bits)
+        loss = known.loss(design.scheme, Precision.of(design.scheme, design.hardware))
         accuracy = {"perplexity_ratio": outcome.metrics["perplexity_ratio"],
                     "loss_nats": loss.nats, "provenance": loss.provenance, "source": loss.source,
                     "model": study.accuracy}

@@ -18,6 +18,7 @@ from hw.errors import LutripError
 from hw.resources import load_device
 from reports.explore.accuracy import Loss, Sensitivities, map_key
 from reports.explore.metrics import EARLY
+from reports.explore.precision import Precision
 from reports.explore.space import Design, Point, design_of
 from reports.explore.study import Bound, Study, Workload
 from sim.costs import Costs
@@ -193,7 +194,7 @@ def _evaluate(design: Design, study: Study, known: Sensitivities | None) -> Outc
     metrics = size_metrics(design, study.prices)
     accuracy = ""
     if known is not None:
-        loss = known.loss(design.scheme, design.hardware.row_bits)
+        loss = known.loss(design.scheme, Precision.of(design.scheme, design.hardware))
         metrics |= loss_metrics(loss)
         accuracy = loss.provenance
     violations = broken(tuple(b for b in study.bounds if b.metric in EARLY), metrics)

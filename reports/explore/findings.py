@@ -8,6 +8,7 @@ from typing import Any
 
 from reports.explore.evaluate import Outcome
 from reports.explore.metrics import METRICS, told
+from reports.explore.precision import evaluated
 from reports.explore.search import signed
 from reports.explore.space import Point, values_of
 from reports.explore.study import Study
@@ -115,8 +116,8 @@ def loss_lines(
                      f"{len(front):,} designs of the front{rest}.")
     for row in evaluations:
         if row["measured_nats"] is not None:
-            lines.append(f"Scheme {row['scheme']}: {row['measured_nats']:.3f} nats measured, "
+            lines.append(f"Scheme {evaluated(row)}: {row['measured_nats']:.3f} nats measured, "
                          f"{row['predicted_nats']:.3f} predicted.")
         else:
-            lines.append(f"Scheme {row['scheme']} could not be evaluated: {row['error']}.")
+            lines.append(f"Scheme {evaluated(row)} could not be evaluated: {row['error']}.")
     return lines

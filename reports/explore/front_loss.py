@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hw.errors import LutripError
-from reports.explore.accuracy import Sensitivities, counted_bits, map_key
+from reports.explore.accuracy import Sensitivities, map_key
 from reports.explore.evaluate import Outcome, broken, evaluate_design, loss_metrics
 from reports.explore.metrics import ACCURACY
 from reports.explore.pareto import best_points, front_points
+from reports.explore.precision import Precision
 from reports.explore.space import Design, Point, design_of
 from reports.explore.study import Study
 
@@ -42,7 +43,7 @@ class FrontLosses:
     known: Sensitivities
     evaluate: Evaluate
     rows: list[dict[str, Any]] = field(default_factory=list)
-    _asked: set[tuple[str, int]] = field(default_factory=set)
+    _asked: set[tuple[str, Precision]] = field(default_factory=set)
     _unavailable: bool = False
 
     def next_point(self, outcomes: Mapping[Point, Outcome]) -> Point | None:
@@ -68,11 +69,11 @@ class FrontLosses:
     def measure(self, point: Point, number: int) -> None:
         """Evaluate a point's scheme on the whole model; why it cannot be is kept in its row."""
         design = design_of(point, self.study)
-        scheme, bits = design.scheme, counted_bits(design.scheme, design.hardware.row_bits)
+        scheme, precision = design.scheme, Precision.of(design.scheme, design.hardware)
         self._asked.add(_key(design))
         row: dict[str, Any] = {
-            "id": number, "scheme": scheme.name, "row_bits": bits,
-            "predicted_nats": self.known.loss(scheme, bits).nats, "measured_nats": None,
+            "id": number, "scheme": scheme.name, **dataclasses.asdict(precision),
+            "predicted_nats": self.known.loss(scheme, precision).nats, "measured_nats": None,
             "perplexity_ratio": None, "predictions": None, "command": None, "error": None}
         try:
             values = self.evaluate(design, number)
@@ -83,7 +84,7 @@ class FrontLosses:
             ratio = values["perplexity"] / values["perplexity_float"]
             row |= {"measured_nats": math.log(ratio), "perplexity_ratio": ratio,
                     "predictions": values["predictions"], "command": values["command"]}
-            self.known = self.known.with_whole(scheme, bits, ratio, values["command"])
+            self.known = self.known.with_whole(scheme, precision, ratio, values["command"])
         self.rows.append(row)
 
     def settled(self, point: Point, outcome: Outcome) -> Outcome:
@@ -91,7 +92,7 @@ class FrontLosses:
         if outcome.state == "refused":
             return outcome
         design = design_of(point, self.study)
-        loss = self.known.loss(design.scheme, design.hardware.row_bits)
+        loss = self.known.loss(design.scheme, Precision.of(design.scheme, design.hardware))
         if (loss.nats, loss.provenance) == (outcome.metrics["loss_nats"], outcome.accuracy):
             return outcome
         if "request_s" not in outcome.metrics:
@@ -114,5 +115,5 @@ def gap(nats: float, measured: Sequence[float]) -> float:
                default=math.inf)
 
 
-def _key(design: Design) -> tuple[str, int]:
-    return map_key(design.scheme), counted_bits(design.scheme, design.hardware.row_bits)
+def _key(design: Design) -> tuple[str, Precision]:
+    return map_key(design.scheme), Precision.of(design.scheme, design.hardware)

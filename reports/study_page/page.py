@@ -14,8 +14,8 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from compiler.image.image import write_atomically
-from hw.config import EXACT_ROW_BITS
 from reports.canvas import PALETTE
+from reports.explore.precision import evaluated
 from reports.facts import RESOURCE_NAMES
 from reports.numbers import Tag
 from reports.page import FIGURES, REPORT, new_environment
@@ -110,7 +110,7 @@ def render(study: Study, drawings: Mapping[str, Drawing]) -> str:
         filter_metrics=list(study["metrics"]), importance=tables.importance_rows(study),
         reference_metrics=tables.reference_metrics(study),
         beside=tables.beside_references(study), reasons=tables.reasons(study),
-        exact_row_bits=EXACT_ROW_BITS, by_point=BY_POINT,
+        evaluated=evaluated, by_point=BY_POINT,
         measured_losses=tables.measured_losses(study),
         pictures={name: each.picture for name, each in drawings.items()},
     )

@@ -29,9 +29,10 @@ GOALS = ("minimize", "maximize")
 NUMBER_OR_NULL = (OR_NULL, float)
 CONFIRMATION = {"id": int, "what": str, "phase": str, "model_cycles": float, "rtl_cycles": float,
                 "error": float, "bit_exact": bool}
-EVALUATION = {"id": int, "scheme": str, "row_bits": int, "predicted_nats": float,
-              "measured_nats": NUMBER_OR_NULL, "perplexity_ratio": NUMBER_OR_NULL,
-              "predictions": (OR_NULL, int), "command": (OR_NULL, str), "error": (OR_NULL, str)}
+EVALUATION = {"id": int, "scheme": str, "row_bits": int, "key_bits": int, "value_bits": int,
+              "predicted_nats": float, "measured_nats": NUMBER_OR_NULL,
+              "perplexity_ratio": NUMBER_OR_NULL, "predictions": (OR_NULL, int),
+              "command": (OR_NULL, str), "error": (OR_NULL, str)}
 BY_POINT = ("loss_nats", "perplexity_ratio")
 """Metrics that are measured for some points and predicted for others."""
 DESIGN = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from compiler.quant.scheme import load_scheme
 from compiler.text import DEFAULT_PROMPT
 from hw.errors import LutripError
-from lutrip.sensitivities import SENSITIVITY_FILE, own_file, scheme_rows
+from lutrip.sensitivities import SENSITIVITY_FILE, measure_missing, own_file, scheme_rows
 from reports.explore.accuracy import scheme_key
 from tests.reports.explore.studies import small
 
@@ -28,6 +29,19 @@ def test_schemes_of_one_name_are_measured_apart(tmp_path, monkeypatch):
     assert fine["name"] == rough["name"]
     assert (fine["key"], rough["key"]) == (scheme_key(part), scheme_key(coarse))
     assert (fine["losses"], rough["losses"]) == ({"q": [64, 65]}, {"q": [128, 129]})
+
+
+def test_more_schemes_leave_what_is_known_of_caches(tmp_path, monkeypatch):
+    study = small(tmp_path, ("hardware: tiny", "hardware: tiny\naccuracy: shape:tiny"))
+    cache = [{"key_bits": 4, "value_bits": 8, "key": "any", "nats": 0.1, "source": "own"}]
+    path = tmp_path / SENSITIVITY_FILE
+    path.write_text(json.dumps({"schemes": [{"name": "old"}], "cache": cache}))
+    monkeypatch.setattr("lutrip.sensitivities.scheme_rows", lambda *_: [{"name": "new"}])
+    measure_missing(study, [load_scheme("simd-w4a8").default], tmp_path, print)
+    found = json.loads(path.read_text())
+    assert [row["name"] for row in found["schemes"]] == ["old", "new"]
+    assert found["cache"] == cache
+    assert found["model"] == "shape:tiny"
 
 
 def test_damaged_files(tmp_path):

@@ -88,8 +88,9 @@ def test_losses_say_where_they_come_from(folder: Path, study: Study, tmp_path: P
                 for number in study.front)
     assert 0 < count < len(study.front)
     assert f"On the front {count} of {len(study.front)} designs" in section
-    for part in ("mix-of-everything, rows of 12 bits", "0.625", "0.500", "1.649", "3,066",
-                 "--scheme mix.yaml", "not evaluated</span> hardware holds 128 inputs"):
+    for part in ("mix-of-everything, rows of 12 bits, keys of 4 bits", "0.625", "0.500", "1.649",
+                 "3,066", "--scheme mix.yaml", "<td>too-wide</td>",
+                 "not evaluated</span> hardware holds 128 inputs"):
         assert part in section
     first = study["evaluations"][0]["id"]
     detail = text[text.index(f'id="detail-{first}"'):]

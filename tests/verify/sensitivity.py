@@ -26,15 +26,20 @@ from reports.explore.accuracy import (
     map_key,
     sensitivities_of,
 )
+from reports.explore.precision import Precision, with_precision
 
 COMMAND = "python -m tests.verify.sensitivity"
 MODEL = "smollm2-135m"
 GROUPS = (("simd-w4a8", "rowgen-2bit", "rowgen-3bit", "rowgen-4bit"),
           ("lut2d-int4-c16", "lut2d-int4"))
 """Schemes that are measured side by side, each group with one vector length."""
+NARROW_CACHES = (Precision(key_bits=4), Precision(value_bits=4),
+                 Precision(key_bits=4, value_bits=4))
 ACCURACY = Path("docs/measured/accuracy.json")
 ROUNDED = ("rowgen-2bit", "rowgen-1.5bit")
 """Schemes on which narrower rows were measured; the first stands for others."""
+CACHED = "simd-w4a8"
+"""The scheme whose rows on hardware of narrow keys and values stand for others."""
 
 
 def sum_of(known: Sensitivities, name: str) -> float | None:
@@ -69,6 +74,17 @@ def rounded_rows() -> list[dict[str, Any]]:
     return found
 
 
+def cache_rows() -> list[dict[str, Any]]:
+    """What narrow keys and values add, from the rows of schemes on such hardware."""
+    rows = json.loads(ACCURACY.read_text())["rows"]
+    return [{"key_bits": precision.key_bits, "value_bits": precision.value_bits,
+             "key": map_key(load_scheme(scheme)),
+             "nats": math.log1p(rows[name]["relative"]) - math.log1p(rows[scheme]["relative"]),
+             "source": f"{ACCURACY}, row {name}"}
+            for scheme in dict.fromkeys((CACHED, *names("schemes"))) for precision in NARROW_CACHES
+            if "relative" in rows.get(name := with_precision(scheme, precision), {})]
+
+
 def main() -> None:
     """Measure what is missing, write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,7 +101,8 @@ def main() -> None:
                             lambda said: print(said, file=sys.stderr, flush=True))
     values = {"model": MODEL, "layers": load_model(MODEL).architecture.layers,
               "command": COMMAND, "schemes": rows, "whole": []}
-    values |= {"whole": whole_models(sensitivities_of(values)), "rounded": rounded_rows()}
+    values |= {"whole": whole_models(sensitivities_of(values)), "rounded": rounded_rows(),
+               "cache": cache_rows()}
     FOLDER.mkdir(exist_ok=True)
     write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
 
 from compiler.quant.scheme import load_scheme
-from hw.config import EXACT_ROW_BITS
 from hw.errors import LutripError
-from reports.explore.accuracy import Sensitivities, scheme_key, sensitivities_of
+from reports.explore.accuracy import Sensitivities, map_key, scheme_key, sensitivities_of
 from reports.explore.evaluate import Outcome, evaluate_design
 from reports.explore.findings import loss_lines
 from reports.explore.front_loss import FrontLosses, UnavailableError, gap
 from reports.explore.job import Job
 from reports.explore.journal import Journal
 from reports.explore.pareto import front_points, leading_points
+from reports.explore.precision import EXACT, Precision
 from reports.explore.run import Explored, Points, explore, measure_front
 from reports.explore.search import new_search
 from reports.explore.space import design_of
@@ -39,7 +40,7 @@ def known(whole: tuple[str, ...] = ()) -> Sensitivities:
               "whole": []}
     found = sensitivities_of(values)
     for name in whole:
-        found = found.with_whole(load_scheme(name), EXACT_ROW_BITS, 1.5, "measured before")
+        found = found.with_whole(load_scheme(name), EXACT, 1.5, "measured before")
     return found
 
 
@@ -263,13 +264,76 @@ def test_interrupted_evaluations_go_on_to_the_same_front(tmp_path):
     assert again.evaluated == 0
 
 
-def test_rounded_rows_are_a_scheme_of_their_own(tmp_path):
+def test_precisions_are_schemes_of_their_own():
     rows, plain = load_scheme("rowgen-2bit"), load_scheme("simd-w8a8-tiny")
-    found = known().with_whole(rows, 12, 4.0, "row")
-    assert found.loss(rows, 12).provenance == "measured"
-    assert found.loss(rows, 12).nats == pytest.approx(math.log(4.0))
+    narrow = Precision(row_bits=12)
+    found = known().with_whole(rows, narrow, 4.0, "row")
+    assert found.loss(rows, narrow).provenance == "measured"
+    assert found.loss(rows, narrow).nats == pytest.approx(math.log(4.0))
     assert found.loss(rows).provenance == "predicted"
     # Without computed rows their width does not matter.
-    wide = known().with_whole(plain, 12, 1.1, "row")
-    assert wide.loss(plain, EXACT_ROW_BITS) == wide.loss(plain, 11)
+    wide = known().with_whole(plain, narrow, 1.1, "row")
+    assert wide.loss(plain, EXACT) == wide.loss(plain, Precision(row_bits=11))
     assert wide.loss(plain).provenance == "measured"
+    # Keys and values do.
+    keys = known().with_whole(plain, Precision(key_bits=4), 1.2, "row")
+    assert keys.loss(plain, Precision(key_bits=4, row_bits=12)).nats == math.log(1.2)
+    assert keys.loss(plain).provenance == "predicted"
+    assert keys.pairs == ()
+
+
+def known_keys() -> Sensitivities:
+    """With what keys of 4 bits add to a scheme."""
+    key = map_key(load_scheme("simd-w4a8-tiny"))
+    return dataclasses.replace(known(), cache={(4, 8): {key: (0.25, "keys of 4 bits")}})
+
+
+def test_a_loss_counts_for_designs_of_its_precision(tmp_path):
+    """Keys of 4 and of 8 bits are measured apart; the clock changes no loss."""
+    study = small(
+        tmp_path, ("model: shape:tiny", "model: shape:tiny\naccuracy: shape:tiny"),
+        ("{from: 50, to: 200, factor: 2}", "[100, 200]\n  hardware.key_bits: [8, 4]"),
+        ("scheme.attention: [simd-w4a8-tiny, simd-w8a8-tiny]", "memory: [ideal]"),
+        ("  scheme.mlp: [simd-w4a8-tiny, simd-w8a8-tiny, rowgen-2bit]\n", ""),
+        ("  memory: [ideal, ddr4-kv260]\n", ""))
+    ratios = {8: 2.0, 4: 3.0}
+    losses = FrontLosses(study, known_keys(), lambda design, number: {
+        "perplexity": ratios[design.hardware.key_bits], "perplexity_float": 1.0,
+        "predictions": 99, "command": f"lutrip evaluate {number}"})
+    bits = {point: design_of(point, study).hardware.key_bits
+            for point in itertools.product((0,), (0, 1), (0, 1))}
+    outcomes = {point: evaluate_design(design_of(point, study), study, losses.known)
+                for point in bits}
+    nats = {bits[point]: outcome.metrics["loss_nats"] for point, outcome in outcomes.items()}
+    assert nats[4] == pytest.approx(nats[8] + 0.25)
+    for point in ((0, 0, 1), (0, 0, 0)):
+        losses.measure(point, point[2])
+    assert [(row["row_bits"], row["key_bits"], row["value_bits"], row["predicted_nats"])
+            for row in losses.rows] == [(16, 4, 8, nats[4]), (16, 8, 8, nats[8])]
+    for point, outcome in outcomes.items():
+        settled = losses.settled(point, outcome)
+        assert settled == evaluate_design(design_of(point, study), study, losses.known)
+        assert settled.metrics["perplexity_ratio"] == pytest.approx(ratios[bits[point]])
+        assert settled.accuracy == "measured"
+    lines = loss_lines(study, outcomes, front_points(study, outcomes), losses.rows)
+    assert lines[1:] == [
+        f"Scheme simd-w4a8-tiny, keys of 4 bits: 1.099 nats measured, {nats[4]:.3f} predicted.",
+        f"Scheme simd-w4a8-tiny: 0.693 nats measured, {nats[8]:.3f} predicted."]
+
+
+def test_another_precision_of_an_evaluated_scheme_is_open(tmp_path):
+    study = small(
+        tmp_path, ("model: shape:tiny", "model: shape:tiny\naccuracy: shape:tiny"),
+        ("{from: 50, to: 200, factor: 2}", "[200]\n  hardware.key_bits: [8, 4]"),
+        ("energy_per_token_j, lut]", "loss_nats]"))
+    losses = FrontLosses(study, known_keys(), times(1.0))
+    wide, narrow = (0, 0, 0, 0, 0), (0, 0, 1, 0, 0)
+    assert [design_of(point, study).hardware.key_bits for point in (wide, narrow)] == [8, 4]
+    outcomes = {
+        point: Outcome(state="feasible", key=str(point), accuracy="predicted", metrics={
+            "time_per_token_s": seconds, "loss_nats": nats})
+        for point, seconds, nats in ((wide, 2.0, 0.1), (narrow, 1.0, 0.2))}
+    losses.measure(narrow, 1)
+    assert losses.next_point(outcomes) == wide
+    losses.measure(wide, 0)
+    assert losses.next_point(outcomes) is None
