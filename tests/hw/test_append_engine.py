@@ -109,7 +109,7 @@ class Cache:
         assert master.image[self.address * LINE_BYTES:] == self.packed()
 
 
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(
     config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
     group_rounds=st.integers(1, 3), groups=st.integers(1, 3), tokens=st.integers(1, 13),
@@ -135,7 +135,7 @@ def test_keys_become_columns(config, seed, chance, group_rounds, groups, tokens,
     cache.check(master)
 
 
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(
     config=st.sampled_from(CONFIGS), seed=st.integers(0, 1 << 30), chance=st.sampled_from([0.4, 1]),
     group_rounds=st.integers(1, 3), tokens=st.integers(1, 13), data=st.data(),
