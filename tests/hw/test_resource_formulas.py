@@ -30,8 +30,9 @@ FOUND = {flow: compare(RECORDS[flow], SIZES[flow], coefficients(flow), flow) for
 MISSED: dict[str, set[tuple[str, str]]] = {
     "xilinx": {("append", "shared-v80"), ("append", "cache-wide"), ("row buffers", "shared-v80"),
                ("lookup control", "shared-v80")},
-    "ecp5": {("append", "shared-v80"), ("row generators", "rounded-12"), ("row buffers", "three-12"),
-             ("row generators", "three-12"), ("row buffers", "shared-three"), *(
+    "ecp5": {("append", "shared-v80"), ("row generators", "rounded-12"),
+             ("row generators", "three-12"), ("row buffers", "three-12"),
+             ("row buffers", "shared-three"), *(
         (component, "card") for component in (
             "index buffers", "argmin trees", "centroid search control", "position lists"))},
 }

@@ -8,7 +8,6 @@ import functools
 import numpy as np
 import pytest
 
-from compiler.build import IMAGE_FILE
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.generate import generate
 from compiler.decoder.quantize import quantize_decoder
@@ -23,15 +22,11 @@ from compiler.structure import structural_decoder
 from compiler.text import CALIBRATION_TEXT, DEFAULT_PROMPT
 from hw.isa import Opcode, SimdMode
 from hw.presets import load_hardware
-from sim.circuit import circuit
 from sim.decoder_build import open_build
 from sim.estimate.model import SAMPLES, sampled
 from sim.estimate.plan import Planner, program_rows
-from sim.estimate.program import Circuit
-from sim.estimate.rows import pack_rows
 from sim.execute import execute
-from sim.records import Job, MemoryModel
-from sim.runner import simulate_passes
+from tests.sim.cycle_errors import cycle_errors
 
 TINY = load_hardware("tiny")
 SCHEME = load_scheme("simd-w4a8-tiny")
@@ -87,16 +82,7 @@ def test_decoders_are_bit_exact(run, bits):
 
 @pytest.mark.parametrize("bits", IN_RTL)
 def test_cycles_against_rtl(run, circuits, tmp_path, bits):
-    path, hardware, memory, errors = run(bits)[0], CACHES[bits], MemoryModel(), []
-    build = open_build(path)
-    jobs = [Job(program_address=item.program_address, expected={}) for item in build.passes]
-    results = simulate_passes(circuit(hardware, circuits), hardware, path / IMAGE_FILE, jobs,
-                              tmp_path / "run", memory=memory, build_dir=circuits / "sim")
-    for item, result in zip(build.passes, results, strict=True):
-        rows = pack_rows(decode_program(build.memory[item.program_address:]), hardware)
-        timeline = Circuit.of(hardware, memory).run(
-            rows, item.program_address // hardware.port_bytes)
-        errors.append(timeline.cycles / result.cycles - 1)
+    errors = cycle_errors(run(bits)[0], CACHES[bits], circuits, tmp_path / "run")
     assert np.abs(errors).max() <= 0.01
 
 

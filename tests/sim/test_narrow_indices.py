@@ -8,7 +8,6 @@ import functools
 import numpy as np
 import pytest
 
-from compiler.build import IMAGE_FILE
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.generate import generate
 from compiler.decoder.quantize import quantize_decoder
@@ -19,13 +18,9 @@ from compiler.quant.scheme import SchemeMap, load_scheme
 from compiler.text import CALIBRATION_TEXT, DEFAULT_PROMPT
 from hw.isa import LutMode, Opcode
 from hw.presets import load_hardware
-from sim.circuit import circuit
 from sim.decoder_build import open_build
-from sim.estimate.program import Circuit
-from sim.estimate.rows import pack_rows
 from sim.execute import execute
-from sim.records import Job, MemoryModel
-from sim.runner import simulate_passes
+from tests.sim.cycle_errors import cycle_errors
 
 TINY = load_hardware("tiny")
 THREE = dataclasses.replace(
@@ -90,16 +85,7 @@ def test_decoders_are_bit_exact(run, name):
 
 @pytest.mark.parametrize("name", ["computed", "shared"])
 def test_cycles_against_rtl(run, circuits, tmp_path, name):
-    path, hardware, memory, errors = run(name)[2], HARDWARE[name], MemoryModel(), []
-    build = open_build(path)
-    jobs = [Job(program_address=item.program_address, expected={}) for item in build.passes]
-    results = simulate_passes(circuit(hardware, circuits), hardware, path / IMAGE_FILE, jobs,
-                              tmp_path / "run", memory=memory, build_dir=circuits / "sim")
-    for item, result in zip(build.passes, results, strict=True):
-        rows = pack_rows(decode_program(build.memory[item.program_address:]), hardware)
-        timeline = Circuit.of(hardware, memory).run(
-            rows, item.program_address // hardware.port_bytes)
-        errors.append(timeline.cycles / result.cycles - 1)
+    errors = cycle_errors(run(name)[2], HARDWARE[name], circuits, tmp_path / "run")
     assert np.abs(errors).max() <= 0.01
 
 
