@@ -36,7 +36,7 @@ from hw.isa import INSTRUCTION_BYTES, LINE_BYTES
 
 IMAGE_FILE = "image.bin"
 METADATA_FILE = "build.json"
-FORMAT = 1
+FORMAT = 2
 SECTIONS = ("program", "constants", "activations", "outputs")
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from compiler.errors import CompileError
+from compiler.image.cache import cached_max
 from compiler.ir.matmul import INT8_MAX, rowgen_bounds, simd_bound
 from compiler.quant.quantized import (
     Dequantization,
@@ -18,7 +19,6 @@ from compiler.quant.quantized import (
 from compiler.quant.simd import SHIFT_MAX
 from compiler.rounded_rows import rounding_of
 from hw.config import SUM_BITS_MAX, HardwareConfig
-from hw.golden.cache import cache_max
 from hw.golden.lookup import row_offset
 
 
@@ -30,7 +30,7 @@ def refuse(name: str, reach: int, hardware: HardwareConfig, remedy: str) -> Comp
 
 def check_scores(stride: int, hardware: HardwareConfig, name: str) -> int:
     """Largest score of heads of ``stride`` elements; raises CompileError if it cannot fit."""
-    bound = stride * INT8_MAX * cache_max(hardware.key_bits)
+    bound = stride * INT8_MAX * cached_max(hardware.key_bits, hardware)
     # Nothing is shifted, but rounding counts 1 for each group in the proof.
     if bound + stride > hardware.sum_max:
         raise refuse(name, bound, hardware, "use a wider one")

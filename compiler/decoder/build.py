@@ -215,6 +215,15 @@ class DecoderCompiler:
             raise CompileError(f"layer {index} needs more of {error.store} than layer 0; give all "
                                "layers the same formats") from None
 
+    def lengths(self, layer: QuantizedLayer) -> list[int]:
+        """Tokens of further passes that name constants of their own.
+
+        Under a token rule, how many rows have int8 activations changes with the tokens.
+        """
+        if layer.token_rule is None:
+            return []
+        return sorted({1, *(span.tokens for span in self.spans)} - {self.tokens_max})
+
     def write_layers(
         self, writer: ImageWriter
     ) -> tuple[Section, list[dict[str, int]], list[int]]:
@@ -232,10 +241,10 @@ class DecoderCompiler:
                 if residual_words(self.decoder, layer) > self.words:
                     raise CompileError(f"layer {index} reads longer rows than layer 0; give all "
                                        "layers the same weight groups")
-                tasks, constants = self.emitted(index, layer, Span(0, self.tokens_max))
-                if layer.token_rule is not None:
-                    # A pass may have no int8 rows, but decoding has.
-                    constants = {**self.emitted(index, layer, Span(0, 1))[1], **constants}
+                constants: dict[str, Callable[[], bytes]] = {}
+                for tokens in (*self.lengths(layer), self.tokens_max):
+                    tasks, own_constants = self.emitted(index, layer, Span(0, tokens))
+                    constants |= own_constants
                 places, at, data = {}, 0, []
                 for name, make in constants.items():
                     part = make()

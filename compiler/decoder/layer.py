@@ -41,6 +41,7 @@ from compiler.errors import CompileError
 from compiler.expression import Floats
 from compiler.fit_sums import check_scores
 from compiler.float_layer import Weights
+from compiler.image.cache import cached_max
 from compiler.lower.linear import channel_order
 from compiler.model import Architecture, QuantizedBlocks
 from compiler.orthogonal import hadamard_blocks
@@ -248,7 +249,7 @@ class LayerQuantizer:
         unit *= (1 << cache_shift(hardware.key_bits)) / (INT8_MAX * 2**ALPHA_MAX)
         score_bound = check_scores(context.stride, context.hardware, f"{self.name}.scores")
         mix_bound = float(context.capacity * (1 << LOG2_BITS if log2 else NUMERATOR_MAX)
-                          * cache_max(hardware.value_bits))
+                          * cached_max(hardware.value_bits, hardware))
         shift = mix_shift(context.capacity, log2, context.hardware)
         share = 2.0 ** (shift + cache_shift(hardware.value_bits)
                        - (LOG2_RECIPROCAL_BITS if log2 else RECIPROCAL_BITS))

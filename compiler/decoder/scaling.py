@@ -9,11 +9,11 @@ import numpy as np
 from compiler.decoder.quantized import NormParameters, Rescale
 from compiler.errors import CompileError
 from compiler.expression import Floats
+from compiler.image.cache import cached_max
 from compiler.quant.scales import HEADROOM, dequantization
 from compiler.quant.scheme import SchemeMap
 from hw.config import HardwareConfig
 from hw.fixed import INT16_MAX, Ints
-from hw.golden.cache import cache_max
 from hw.golden.dequant import INT32_MAX
 from hw.golden.norm import EPSILON_BITS, INVERSE_BITS, UNIT_BITS
 from hw.golden.softmax import LOG2_BITS, NUMERATOR_MAX
@@ -132,7 +132,7 @@ def mix_shift(capacity: int, log2: bool, hardware: HardwareConfig) -> int:
     weight = 1 << LOG2_BITS if log2 else NUMERATOR_MAX
     length = value_group(hardware)
     groups, shift = -(-capacity // length), 0
-    most = length * cache_max(hardware.value_bits) * weight
+    most = length * cached_max(hardware.value_bits, hardware) * weight
     while groups * ((most >> shift) + 1) > hardware.sum_max:
         shift += 1
     return shift

@@ -221,6 +221,8 @@ class InstructionCheck:
         if fields["transpose"]:
             group = fields["group_rounds"] * config.word_elements
             self.require(end <= group, f"slots up to {end} of {group} in a group of values")
+            self.require(config.value_bits == 8 or fields["slot"] % 2 == 0,
+                         f"slot {fields['slot']} is in the middle of a byte")
             columns = fields["words"] * config.word_elements
             self.require(columns <= config.lanes,
                          f"{columns} columns of a value, a block has {config.lanes}")
@@ -298,6 +300,10 @@ class InstructionCheck:
             self.require(fields["mode"] != SimdMode.W4A4 and not fields["has_min"],
                          "volatile weights have no minima, and activations of 8 bits or log2")
         form = WeightFormat.of(fields, config)
+        self.require(not fields["volatile"]
+                     or form.weight_bits in (config.key_bits, config.value_bits),
+                     f"volatile weights of {form.weight_bits} bits, keys have {config.key_bits} "
+                     f"and values {config.value_bits}")
         self.check_stride(form.blocks * form.groups * form.group_bytes)
 
     def check_stride(self, region_bytes: int) -> None:

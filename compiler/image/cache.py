@@ -9,6 +9,7 @@ import numpy as np
 
 from hw.config import HardwareConfig
 from hw.fixed import Ints
+from hw.golden.cache import cache_max
 from hw.isa import LINE_BYTES
 
 Fields = Mapping[str, int]
@@ -36,6 +37,14 @@ def base_bytes(fields: Fields, config: HardwareConfig) -> int:
 def element_bits(fields: Fields, config: HardwareConfig) -> int:
     """Bits of an element."""
     return config.value_bits if fields["transpose"] else config.key_bits
+
+
+def cached_max(bits: int, config: HardwareConfig) -> int:
+    """Largest magnitude of volatile weights of so many bits.
+
+    APPEND writes symmetric integers; keys that are read as values of other bits need not be.
+    """
+    return cache_max(bits) if config.key_bits == config.value_bits else 1 << (bits - 1)
 
 
 def columns_of_word(fields: Fields, config: HardwareConfig) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 
 from compiler.errors import VerifyError
 from compiler.image.access import ALPHA_ENTRIES, Fields, memory_bytes
+from compiler.image.cache import cached_max
 from compiler.image.layout import (
     NORM_HEADER,
     DrainParameters,
@@ -22,7 +23,6 @@ from compiler.ir.matmul import CENTROID_SUM_MAX, rowgen_bounds, simd_bounds
 from compiler.ir.ops import BIAS_SHIFT_MAX, SHIFT_MAX
 from hw.config import ALPHA_MAX, HardwareConfig
 from hw.fixed import Ints
-from hw.golden.cache import cache_max
 from hw.golden.lookup import row_offset
 from hw.golden.softmax import LOG2_BITS
 from hw.isa import LINE_BYTES, LutMode, Opcode, SimdMode
@@ -174,7 +174,7 @@ class ContentCheck:
     def volatile(
         self, where: str, form: WeightFormat, data: Ints, fields: Fields, alpha: int
     ) -> int:
-        """Largest sum of any weights that APPEND writes under the scales that are there."""
+        """Largest sum of any weights that APPEND leaves under the scales that are there."""
         rows = split_regions(data, self.config.lane_ports, fields["port_stride"],
                              form.blocks * form.groups * form.group_bytes)
         groups = rows.reshape(-1, form.group_bytes)[:, :form.scale_bytes]
@@ -183,5 +183,5 @@ class ContentCheck:
         scale = int(np.abs(scales).max())
         limit = 1 << LOG2_BITS if fields["mode"] == SimdMode.W8L4 else INT8_MAX
         inputs = form.group_rounds * self.config.word_elements
-        dot = inputs * cache_max(form.weight_bits) * (limit << alpha) * scale
+        dot = inputs * cached_max(form.weight_bits, self.config) * (limit << alpha) * scale
         return form.groups * ((dot >> fields["shift"]) + 1)

@@ -53,7 +53,9 @@ class AppendBuffer(wiring.Component):
             m.d.sync += [columns.eq(0), inputs.eq(0)]
         with m.Elif(self.valid):
             m.d.sync += [columns.bit_select(column, 1).eq(1), inputs.bit_select(place, 1).eq(1)]
-        keys, values = self.codes(m, config.key_bits), self.codes(m, config.value_bits)
+        keys = values = self.codes(m, config.key_bits)
+        if config.value_bits != config.key_bits:
+            values = self.codes(m, config.value_bits)
         # A cell is half a byte where keys or values have 4 bits, else a byte.
         cell_bits = min(config.key_bits, config.value_bits)
         key_cells, value_cells = config.key_bits // cell_bits, config.value_bits // cell_bits

@@ -87,13 +87,13 @@ def sampled(
     alike = [span for span in spans
              if (span.tokens, span.end >= last) == (spans[0].tokens, spans[0].end >= last)]
     apart = range(len(alike), len(spans))
-    most = max(2, -(-(samples - len(apart)) // period))
+    places = {span.position % period for span in alike}
+    most = max(2, -(-(samples - len(apart)) // len(places)))
     found: list[tuple[int, float]] = []
-    for place in range(period):
+    for place in places:
         numbers = [number for number, span in enumerate(alike) if span.position % period == place]
         chosen = [numbers[at] for at in chosen_of(len(numbers), most)]
-        if chosen:
-            found += zip(chosen, sample_weights(numbers, chosen), strict=True)
+        found += zip(chosen, sample_weights(numbers, chosen), strict=True)
     return [*sorted(found), *((number, 1.0) for number in apart)]
 
 

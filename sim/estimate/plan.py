@@ -130,13 +130,12 @@ class Planner(DecoderCompiler):
     def addresses(self) -> Addresses:
         """Places of all regions, one behind the other."""
         decoder, config = self.decoder, self.config
-        spans = Span(0, self.tokens_max), Span(0, 1)
         shared_sizes: dict[str, int] = {}
         own: list[dict[str, int]] = []
         for group in self.groups:
             found: dict[str, int] = {}
-            for span in spans:
-                found |= self.sizes(task for stage in self.stages(group.layer, span)
+            for tokens in (self.tokens_max, 1, *self.lengths(group.layer)):
+                found |= self.sizes(task for stage in self.stages(group.layer, Span(0, tokens))
                                     for task in stage.tasks)
             shared_sizes |= {name: size for name, size in found.items() if name.startswith(SHARED)}
             own.append({name: size for name, size in found.items()

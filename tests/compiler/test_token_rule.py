@@ -14,8 +14,11 @@ from compiler.errors import CompileError
 from compiler.quant.scheme import load_scheme
 from compiler.quant.simd import SimdScheme
 from compiler.quant.token_rule import TokenRule
+from compiler.structure import structural_decoder
 from hw.errors import ConfigError
 from hw.presets import load_hardware
+from sim.estimate.model import estimate
+from sim.records import MemoryModel
 from tests.compiler.test_decoder_golden import CALIBRATION, HARDWARE, MODELS, TOKENS, model_of
 from tests.verify.decoder_checks import check_machine
 
@@ -99,6 +102,17 @@ def test_programs_compute_what_golden_does(family, rule, tmp_path):
     decoder = ruled(family, **dataclasses.asdict(rule))
     check_machine(decoder, [int(token) for token in TOKENS], 3, tmp_path,
                   split_layers=family == "qwen3")
+
+
+def test_a_last_pass_of_its_own_length(tmp_path):
+    """Of 3 tokens 2 have int8 activations, of the 4 of the other passes 1: column tiles differ."""
+    decoder = ruled(int4=0.5, pruned=0.5, tokens=4, from_layer=1)
+    check_machine(decoder, [int(token) for token in TOKENS[:7]], 2, tmp_path, split_layers=False)
+    scheme = dataclasses.replace(load_scheme("simd-w4a8-tiny"), token_rule=TokenRule(
+        int4=0.5, pruned=0.5, tokens=4, from_layer=1))
+    shape = structural_decoder(decoder.architecture, scheme, HARDWARE, 48)
+    found = estimate(shape, MemoryModel(), 7, 2)
+    assert found.prefill.passes == 2
 
 
 def test_passes_that_the_hardware_does_not_hold(tmp_path):

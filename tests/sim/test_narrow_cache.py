@@ -11,9 +11,10 @@ import pytest
 from compiler.decoder.build import DecoderCompiler
 from compiler.decoder.generate import generate
 from compiler.decoder.quantize import quantize_decoder
-from compiler.errors import CompileError
+from compiler.errors import CompileError, VerifyError
 from compiler.frontends.load import load_model, load_tokenizer
 from compiler.frontends.shapes import SHAPES
+from compiler.image.bounds import InstructionCheck
 from compiler.image.program import decode_program, steps
 from compiler.lower.attention import Span
 from compiler.lower.cache import LAST_VALUES, cache_sizes
@@ -99,6 +100,9 @@ def test_values_that_share_bytes_are_kept(bits):
         slots = [task.fields["slot"] for task in tasks
                  if task.opcode == Opcode.APPEND and task.fields["transpose"]]
         assert bits[1] == 8 or not any(slot % 2 for slot in slots)
+        modes = {field["mode"] for field in (task.fields for task in tasks)
+                 if field.get("volatile")}
+        assert modes == {SimdMode.W4A8 if part == 4 else SimdMode.W8A8 for part in bits}
     if bits[1] == 8:
         assert not any(kept for _, kept in found)
         assert LAST_VALUES not in cache_sizes(quantized(bits)[0])
@@ -133,6 +137,12 @@ def test_steps_of_both_parities_are_sampled():
     assert sampled(spans[:1], 20, SAMPLES, period=2) == [(0, 1.0)]
 
 
+def test_passes_of_one_parity_are_sampled_as_ever():
+    spans = [Span(32 * number, 32) for number in range(58)]
+    last = spans[-1].end
+    assert sampled(spans, last, SAMPLES, period=2) == sampled(spans, last, SAMPLES)
+
+
 @pytest.mark.parametrize("bits", [(4, 4), (8, 4)])
 def test_programs_are_the_linkers(bits):
     """As `tests.sim.test_estimate_identity` for caches of 8 bits."""
@@ -145,6 +155,27 @@ def test_programs_are_the_linkers(bits):
                 for group in planner.groups]
         program = planner.linker.link(emitter.embed(span), runs, emitter.next_token(span))
         assert np.array_equal(planner.planned(span, True).rows, program_rows(program, config))
+
+
+@pytest.mark.parametrize(("bits", "opcode", "transposed", "changes", "message"), [
+    ((8, 4), Opcode.APPEND, 1, {"slot": 1}, r"slot 1 is in the middle of a byte$"),
+    ((4, 4), Opcode.SIMD, None, {"mode": int(SimdMode.W8A8)},
+     r"volatile weights of 8 bits, keys have 4 and values 4$"),
+    ((8, 8), Opcode.SIMD, None, {"mode": int(SimdMode.W4A8)},
+     r"volatile weights of 4 bits, keys have 8 and values 8$"),
+])
+def test_programs_that_contradict_the_cache(bits, opcode, transposed, changes, message):
+    planner = Planner(structural_decoder(
+        quantized(bits)[0].architecture, SCHEME, CACHES[bits], 16), PROMPT, NEW_TOKENS)
+    tasks, _ = planner.make_emitter(planner.halves).layer(planner.groups[0].layer, Span(10, 1))
+    fields = next(
+        task.fields for task in tasks if task.opcode == opcode
+        and (task.fields.get("volatile") if transposed is None
+             else task.fields["transpose"] == transposed))
+    check = InstructionCheck(0, opcode, {
+        "wait": 0, "post": 0, "base": 0, "address": 0, **fields, **changes}, CACHES[bits])
+    with pytest.raises(VerifyError, match=message):
+        check.check(1 << 30, [])
 
 
 def test_log2_softmax_needs_values_of_8_bits():

@@ -51,11 +51,11 @@ def test_verdict(capsys):
 
 
 def test_a_block_has_no_layers_to_sample(tmp_path):
-    (tmp_path / "build.json").write_text(json.dumps({"format": 1}))
+    (tmp_path / "build.json").write_text(json.dumps({"format": 2}))
     assert not is_decoder(tmp_path)
     with pytest.raises(LutripError, match="--sample-layers needs a build of a whole model"):
         execute(tmp_path, sample_layers=[0])
-    (tmp_path / "build.json").write_text(json.dumps({"format": 1, "kind": "decoder"}))
+    (tmp_path / "build.json").write_text(json.dumps({"format": 2, "kind": "decoder"}))
     assert is_decoder(tmp_path)
 
 

@@ -182,7 +182,7 @@ def scheme_maps(draw: st.DrawFn, hardware: HardwareConfig) -> SchemeMap:
     layers = draw(st.dictionaries(st.sampled_from(LINEARS), linear_schemes(hardware), max_size=3))
     return SchemeMap(
         name="random", default=draw(linear_schemes(hardware)), layers=layers,
-        softmax=draw(st.sampled_from(("int8", *(["log2"] if hardware.log2_softmax else [])))),
+        softmax=draw(st.sampled_from(softmaxes(hardware))),
         activation=draw(st.sampled_from((None, None, None, "x / (1 + exp(-1.7 * x))"))))
 
 
@@ -209,6 +209,11 @@ def memories() -> st.SearchStrategy[MemoryModel]:
         MemoryModel, latency_cycles=st.sampled_from((2, 3, 17, 64, 150)),
         bytes_per_cycle=st.sampled_from((None, None, 1.7, 5.0, 8.0)),
         outstanding=st.sampled_from((1, 2, 3, 16, 64)))
+
+
+def softmaxes(hardware: HardwareConfig) -> tuple[str, ...]:
+    """Softmaxes that the hardware has."""
+    return ("int8", "log2") if hardware.log2_softmax and hardware.value_bits == 8 else ("int8",)
 
 
 def rotations(architecture: Architecture, hardware: HardwareConfig) -> tuple[str, ...]:
