@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from compiler.decoder.balance import key_divisors, pair_peaks
+from compiler.decoder.balance import HEADROOMS, best_headroom, key_divisors, pair_peaks
 from compiler.frontends.load import load_model
 
 ARCHITECTURE = dataclasses.replace(load_model("shape:tiny").architecture, heads=2, kv_heads=1)
@@ -38,3 +38,20 @@ def test_flat_keys_stay() -> None:
     queries = random.choice([-1.0, 1.0], (32, 2, WIDTH)).astype(np.float32)
     keys = random.choice([-1.0, 1.0], (32, 1, WIDTH)).astype(np.float32)
     np.testing.assert_allclose(key_divisors(ARCHITECTURE, queries, keys, 8), 1, rtol=1e-6)
+
+
+def test_headroom_of_the_least_error():
+    """Few bits saturate what is rare, unless its errors count more; 8 bits leave room."""
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((400, 2, 8)).astype(np.float32)
+    peaks, even = np.abs(values).max(axis=(0, 2)), np.ones((2, 8))
+    chosen = best_headroom(values, peaks, even, 4)
+    errors = {}
+    for headroom in HEADROOMS[4]:
+        steps = (peaks * headroom / 7)[:, None]
+        errors[headroom] = np.square(np.clip(np.round(values / steps), -7, 7) * steps - values)
+    assert chosen == min(errors, key=lambda headroom: errors[headroom].sum()) < 0.9
+    # An element that reaches the peak all the time, and is all that counts.
+    values[:, :, 0] = np.where(rng.random((400, 2)) < 0.5, 1, -1) * peaks
+    assert best_headroom(values, peaks, np.eye(8)[[0, 0]], 4) == 1.0
+    assert best_headroom(values, peaks, even, 8) == 1.25
