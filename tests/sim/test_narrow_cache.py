@@ -28,6 +28,7 @@ from sim.estimate.model import SAMPLES, sampled
 from sim.estimate.plan import Planner, program_rows
 from sim.execute import execute
 from tests.sim.cycle_errors import cycle_errors
+from tests.verify.decoder_checks import check_machine
 
 TINY = load_hardware("tiny")
 SCHEME = load_scheme("simd-w4a8-tiny")
@@ -63,6 +64,14 @@ def run(tmp_path_factory, circuits):
         return path, execute(path, build_dir=circuits).values
 
     return call
+
+
+@pytest.mark.parametrize("bits", CACHES)
+@pytest.mark.parametrize("tokens", [1, 6, 9, 10])
+def test_programs_compute_what_golden_does(bits, tokens, tmp_path):
+    """Tokens, logits, residual and cache."""
+    decoder, prompt = quantized(bits)
+    check_machine(decoder, prompt[:tokens], NEW_TOKENS, tmp_path, split_layers=tokens == 9)
 
 
 @pytest.mark.parametrize("bits", IN_RTL)
